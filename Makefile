@@ -1,0 +1,54 @@
+# Every target sets itself up: a virtual environment in .venv, pinned by constraints.txt, nothing global.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test check e2e faults bench setup clean
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "gptbench needs Python 3.11 or newer: make PYTHON=python3.12 …")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: $(READY)
+	@$(BIN)/gptbench demo
+
+# The one command that checks a change: style, types, arrows, tests.
+test: $(READY) check
+	$(BIN)/python -m pytest -m "not e2e and not slow"
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# The real program in a real terminal; fails plainly where tmux is missing.
+e2e: $(READY)
+	@command -v tmux >/dev/null || { echo "make e2e needs tmux: apt-get install tmux" >&2; exit 1; }
+	$(BIN)/python -m pytest -m e2e tests/e2e
+
+# What takes minutes: the engine killed at many random moments, its disk filled.
+faults: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+bench: $(READY)
+	$(BIN)/python -m tests.benchmarks
+
+# Sketches on Daft and a local Ray instance; an environment of its own, since Daft holds pyarrow below 26.
+CLUSTER := .venv-cluster
+
+cluster: $(CLUSTER)/.ready
+	PYTHONPATH=. $(CLUSTER)/bin/python -m pytest -p no:cacheprovider tests/cluster
+
+$(CLUSTER)/.ready: constraints-cluster.txt
+	test -x $(CLUSTER)/bin/python || $(PYTHON) -m venv $(CLUSTER)
+	$(CLUSTER)/bin/python -m pip install --quiet --disable-pip-version-check -r constraints-cluster.txt
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(CLUSTER) build dist *.egg-info

@@ -1,0 +1,83 @@
+"""``python -P -m engine train RUN_DIR``: the engine's own command line, for the workbench, for Slurm, or by hand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from engine.signals import Signals
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit code (0 finished or stopped, 1 failed, 2 wrong usage)."""
+    began = time.perf_counter()
+    parser = argparse.ArgumentParser(
+        prog="python -P -m engine", description="Train a model, or use one, in this process."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train the run of a directory, from its newest checkpoint if it has one")
+    train.add_argument("run_dir", type=Path, help="directory that holds config.toml")
+    train.add_argument("--resume", action="store_true", help="accepted for clarity: a run always resumes by itself")
+    sample = commands.add_parser("sample", help="write text with a run's model")
+    sample.add_argument("run_dir", type=Path)
+    sample.add_argument("--prompt", default="")
+    sample.add_argument("--step", default="newest", help="a checkpoint's step, newest or best")
+    sample.add_argument("--tokens", type=int, default=200)
+    sample.add_argument("--temperature", type=float, default=0.8)
+    sample.add_argument("--top-k", type=int, default=0)
+    sample.add_argument("--top-p", type=float, default=1.0)
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--device", default="auto")
+    sample.add_argument("--json", action="store_true")
+    hf = commands.add_parser("hf", help="write a folder that transformers loads")
+    hf.add_argument("run_dir", type=Path)
+    hf.add_argument("-o", "--output", type=Path, required=True)
+    hf.add_argument("--step", default="newest", help="a checkpoint's step, newest or best")
+    hf.add_argument("--json", action="store_true")
+    given = parser.parse_args(arguments)
+    return _train(given, began) if given.command == "train" else _use(given)
+
+
+def _train(given: argparse.Namespace, began: float) -> int:
+    signals = Signals()
+    # GNU OpenMP's threads otherwise spin for milliseconds at every barrier: on two cores shared with another process a
+    # training step then takes 2 to 3 times as long. Read when torch loads it.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    from engine import run  # imports torch: not before the command is known to be right, and can be stopped
+
+    return run.train(given.run_dir, signals, began)
+
+
+def _use(given: argparse.Namespace) -> int:
+    """What is done with a trained model; a failure is one line on standard error."""
+    from data.files import ShardError
+    from engine.config import ConfigError
+    from engine.errors import RunError
+
+    try:
+        if given.command == "hf":
+            from engine import hf
+
+            return hf.main(given.run_dir, given.output, step=given.step, as_json=given.json)
+        from engine import sample
+
+        return sample.main(
+            given.run_dir, given.prompt, step=given.step, tokens=given.tokens, seed=given.seed, as_json=given.json,
+            choice=sample.Choice(given.temperature, given.top_k, given.top_p), device_name=given.device,
+        )  # fmt: skip
+    except (RunError, ConfigError, ShardError) as error:
+        print(error, file=sys.stderr)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
+    except KeyboardInterrupt:
+        print()
+        return 130
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""Which process writes a run: an identity that survives a recycled pid and a changed clock. Torch-free."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+FILE_NAME = "process.json"
+
+
+def start_time(pid: int) -> str | None:
+    """When a process of this host was started, as an opaque text; None if there is no such process.
+
+    On Linux: boot id and clock ticks since boot, untouched by a changed wall clock. Elsewhere ``ps``'s start time.
+    """
+    stat = Path(f"/proc/{pid}/stat")
+    if Path("/proc/self/stat").exists():
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        if fields[0] in ("Z", "X"):  # ended, only not yet waited for
+            return None
+        return f"{_boot_id()}:{fields[19]}"
+    shown = subprocess.run(["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    return shown.stdout.strip() or None
+
+
+def identity(pid: int | None = None) -> dict[str, Any]:
+    """A process of this host (this one, if none is named), as ``process.json`` holds it."""
+    pid = os.getpid() if pid is None else pid
+    return {"pid": pid, "start_time": start_time(pid), "host": socket.gethostname()}
+
+
+def write(run_dir: str | Path, pid: int | None = None) -> None:
+    """Write ``process.json``, complete or not at all. Whoever starts an engine writes it too, with the child's pid."""
+    path = Path(run_dir) / FILE_NAME
+    temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}")
+    temporary.write_text(json.dumps(identity(pid)))
+    temporary.replace(path)
+
+
+def read(run_dir: str | Path) -> dict[str, Any] | None:
+    """What ``process.json`` says, or None where there is none or it cannot be read."""
+    try:
+        value = json.loads((Path(run_dir) / FILE_NAME).read_text())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def alive(run_dir: str | Path) -> bool | None:
+    """Whether the run's process lives: True or False on this host, None if it runs on another host (unknown)."""
+    process = read(run_dir)
+    if process is None:
+        return False
+    if process.get("host") != socket.gethostname():
+        return None
+    pid = process.get("pid")
+    return isinstance(pid, int) and pid > 0 and start_time(pid) == process.get("start_time")
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

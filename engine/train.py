@@ -1,0 +1,432 @@
+"""The training loop, from weights and documents to events and checkpoints.
+
+The hot path never waits for an accelerator: a step's loss and gradient norm are copied to pinned memory behind it and
+read once the next step is under way; a step whose loss or gradient is not finite is left out on the device itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from engine import checkpoint, evaluate, optim, plan
+from engine.config import Config
+from engine.device import Device
+from engine.errors import RunError
+from engine.loader import Batches, TokenStream
+from engine.model import GPT, IGNORE
+from engine.noise import NoiseScale
+from engine.parallel import Ranks
+from engine.prepare import Prepared, byte_lengths
+from engine.record import Past, Recorder
+from engine.schedule import learning_rate
+
+BAD_STEPS = 5  # steps in a row without a finite loss and gradient that end a run
+
+
+@dataclass
+class Pending:
+    """A step under way. ``values`` is float32 on the host, valid once ``done``: loss, gradient norm and, in a step
+    that measures the noise scale, the norm of a part's gradient."""
+
+    step: int
+    rate: float
+    values: Tensor
+    done: torch.cuda.Event | None
+    waited: float
+
+
+class Trainer:
+    """One run in one process. ``run()`` trains to the last step, or until ``stopping()``."""
+
+    def __init__(
+        self, config: Config, run_dir: Path, data: Prepared, device: Device, record: Recorder, past: Past,
+        stopping: Callable[[], bool], ranks: Ranks | None = None,
+    ) -> None:  # fmt: skip
+        self.ranks = ranks or Ranks()
+        self.config, self.run_dir, self.data, self.device = config, run_dir, data, device
+        self.record, self.past = record, past
+        self.stopping = lambda: self.ranks.agree(stopping())
+        self.step = 0
+        self.heldout: dict[str, float] | None = None  # step and loss of the newest held-out evaluation
+        self.origin = 0, 0  # step and position that the run branched off at
+        self.saved: int | None = None  # step of the newest good checkpoint
+        self.measured = -1.0, 0  # when memory was looked up, and what it was
+        self.bad = 0  # steps in a row that were skipped
+        t = config.train
+        self.noise = NoiseScale(t.micro_batch, config.model.block_size, t.grad_accum, self.ranks.size)
+        self.flops = plan.flops_per_token(config.model)
+        self.peak = plan.peak_flops(device.name) if device.type == "cuda" else None
+        torch.manual_seed(config.train.seed)
+        self.model = GPT(config.model)
+        self.stream = TokenStream(data.split.train, config.train.seed)
+
+    def build(self) -> None:
+        """Move the model to its device, make the optimiser, restore the newest checkpoint, fix what is evaluated.
+
+        Raises:
+            RunError: the checkpoint belongs to another configuration or other data; weights that do not fit.
+        """
+        c = self.config
+        if c.train.init_from:
+            self._load_weights(checkpoint.load_weights(Path(c.train.init_from).expanduser()), c.train.init_from)
+        found = self._newest()
+        if found is not None:
+            self._load_weights(found.model, str(found.path))
+        shared = self.ranks.share(self.model, self.device.device)
+        self.optimiser = optim.build(self.model, c.optim, self.device.type)
+        if found is not None:
+            self._restore(found)
+        self._seed(found.state if found is not None else {})
+        del found
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.call: Callable[..., Tensor] = torch.compile(shared) if self.device.compiled else shared
+        self.measure = self.ranks.spread(self.call)
+        self.sets = self._eval_sets()
+
+    def _newest(self) -> checkpoint.Checkpoint | None:
+        if self.ranks.main:
+            checkpoint.clean(self.run_dir)
+        for found in checkpoint.newest(self.run_dir):
+            if isinstance(found, checkpoint.Checkpoint):
+                return found
+            self.record.warn(0, f"{found}; falling back to the one before")
+        return None
+
+    def _load_weights(self, weights: dict[str, Tensor], where: str) -> None:
+        own = self.model.state_dict()
+        for name in own.keys() | weights.keys():
+            if name not in weights or name not in own:
+                raise RunError(f"{where}: parameter {name} is in {'it' if name in weights else 'the model'} alone")
+            if weights[name].shape != own[name].shape:
+                raise RunError(
+                    f"{where}: {name} has shape {list(weights[name].shape)}, the model {list(own[name].shape)}; "
+                    "train with the model section of that checkpoint's run"
+                )
+        self.model.load_state_dict(weights)
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
+        state = found.state
+        begun, position = state.get("origin", (0, 0))
+        self.origin = begun, position
+        adopted = 0 < begun == found.step  # a branch's first: checked where it was made
+        if not adopted and (changed := differences(state["config"], self.config)):
+            raise RunError(
+                f"{found.path.name}: a checkpoint of another configuration: {changed}; restore config.toml, "
+                "or start a new run with train.init_from"
+            )
+        if state["data"] not in (None, self.data.fingerprint):  # None: a branch on other data
+            raise RunError(f"{found.path.name}: a checkpoint of other data; put the shards back as they were")
+        optim.load_state(self.model, self.optimiser, found.optimizer)
+        self.heldout = state.get("heldout")
+        self.step = self.saved = found.step
+        if state["position"] != self.position(self.step):
+            raise RunError(f"{found.path.name}: its position in the data is not that of its step")
+
+    def _seed(self, state: dict[str, Any]) -> None:
+        """Go on with the checkpoint's random numbers; every rank has its own, and a new one begins with others."""
+        generators = [state["generators"], *state.get("generators_of_ranks", [])] if state else []
+        if self.ranks.rank < len(generators):
+            self.device.set_generators(generators[self.ranks.rank])
+        elif self.ranks.rank:
+            torch.manual_seed(self.config.train.seed + self.ranks.rank + 1_000_003 * self.step)
+
+    def _eval_sets(self) -> list[evaluate.EvalSet]:
+        e, parts = self.config.eval, self.data.split
+        chosen = {"heldout": parts.held_out_unique.first(e.documents)}
+        if e.seen:
+            chosen["seen"] = evaluate.sample(parts.unique, e.seen, self.config.train.seed)
+        lengths = byte_lengths(self.config.data.encoding, self.config.model.vocab_size)
+        sets = [
+            evaluate.build(
+                name, documents, block=self.config.model.block_size, cap=e.document_tokens, eot=self.data.eot,
+                byte_lengths=lengths,
+            )
+            for name, documents in chosen.items()
+        ]  # fmt: skip
+        folder = self.run_dir / "evals"
+        folder.mkdir(exist_ok=True)
+        for data in sets if self.ranks.main else []:
+            evaluate.write_set(folder, data)
+        return sets
+
+    def position(self, step: int) -> int:
+        """Tokens trained on after ``step`` steps: where in the stream the next one begins."""
+        begun, position = self.origin
+        return position + (step - begun) * self.config.tokens_per_step
+
+    def warm_up(self) -> None:
+        """Compile the step by running it once without any effect."""
+        states = self.device.generators()
+        shape = (2, self.config.train.micro_batch, self.config.model.block_size)
+        tokens, targets = torch.zeros(shape, dtype=torch.int64, device=self.device.device)
+        with self.device.autocast():
+            loss = self.call(tokens, targets)
+        loss.backward()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.device.set_generators(states)
+
+    def run(self) -> str:
+        """Train. Returns the reason of the end: "finished" or "stopped".
+
+        Raises:
+            RunError: too many steps in a row without a finite loss, or a last checkpoint that cannot be written.
+        """
+        t = self.config.train
+        if self.past.begun:
+            self.record.add("resume", step=self.step)
+            self.past.cut(self.step)
+        if self._evaluates(self.step):
+            begin = time.perf_counter()
+            self._evaluate()  # before the first step; behind a checkpoint only what a stop had cut off
+            self.record.add("phase", name="first evaluation", seconds=time.perf_counter() - begin)
+        if self.saved is not None and not self.past.has("checkpoint", self.saved):
+            self.record.add("checkpoint", step=self.saved, path=f"{checkpoint.FOLDER}/step-{self.saved:08d}")
+        sequences = t.micro_batch * self.config.model.block_size  # tokens of a micro-batch
+        with Batches(
+            self.stream, position=self.position(self.step) + self.ranks.rank * sequences, batch=t.micro_batch,
+            block=self.config.model.block_size, device=self.device.device, stride=self.ranks.size * sequences,
+        ) as self.batches:  # fmt: skip
+            pending: Pending | None = None
+            self.mark = self.begun = time.perf_counter()
+            first = True
+            while self.step < t.max_steps and not self.stopping():
+                self.step += 1
+                started, pending = pending, self._train(self.step)
+                if started is not None:
+                    self._report(started)
+                last = self.step == t.max_steps
+                evaluating = self._evaluates(self.step)
+                saving = last or bool(t.checkpoint_every and self.step % t.checkpoint_every == 0)
+                if evaluating or saving or first or pending.done is None:
+                    self._report(pending)
+                    pending = None
+                if first:
+                    self.record.add("phase", name="first step", seconds=time.perf_counter() - self.begun)
+                    self.record.flush()
+                    first = False
+                if evaluating:
+                    self._evaluate()
+                if saving:
+                    self._save(must=last)
+                if evaluating or saving:
+                    self.mark = time.perf_counter()
+            if pending is not None:
+                self._report(pending)
+        if self.step and self.saved != self.step:
+            self._save(must=True)
+        return "finished" if self.step >= t.max_steps else "stopped"
+
+    def _evaluates(self, step: int) -> bool:
+        """Whether the weights after ``step`` steps are evaluated: at 0, every ``eval.every`` steps, and at the end."""
+        every = self.config.eval.every
+        return step == self.config.train.max_steps or bool(every and step % every == 0)
+
+    def _train(self, step: int) -> Pending:
+        """One optimiser step, enqueued."""
+        c, accumulate = self.config, self.config.train.grad_accum // self.ranks.size
+        rate = learning_rate(c, step)
+        optim.set_rate(self.optimiser, rate)
+        waited = self.batches.waited
+        if self.device.type == "cpu":
+            self.mark = time.perf_counter()
+        total = torch.zeros((), device=self.device.device)
+        part: list[Tensor] = []  # norm of a part's gradient, where the noise scale is measured
+        for i in range(accumulate):
+            tokens, targets = next(self.batches)
+            self.ranks.synchronise(last=i + 1 == accumulate)
+            measuring = self.noise.due(step) and not part
+            for some in halves(targets) if measuring and self.noise.split else [targets]:
+                share = accumulate if some is targets else 2 * accumulate
+                with self.device.autocast():
+                    loss = self.call(tokens, some)
+                (loss / share).backward()
+                total += loss.detach() * (accumulate / share)
+                if measuring and not part:
+                    part.append(share * self._norm())
+        norm = self._norm()
+        if c.optim.grad_clip:
+            torch.nn.utils.clip_grads_with_norm_(self.parameters, c.optim.grad_clip, norm)
+        values = torch.stack([self.ranks.mean(total) / accumulate, norm, *part])
+        finite = values.isfinite().all()
+        done = None
+        if self.device.type == "cuda":
+            # The fused kernel itself skips the update, as it does for torch's GradScaler: the host need not know.
+            self.optimiser.found_inf = (~finite).float()  # type: ignore[attr-defined]
+            self.optimiser.step()
+            host = torch.empty(len(values), pin_memory=True)
+            host.copy_(values, non_blocking=True)
+            done = torch.cuda.Event()
+            done.record()
+        else:
+            if finite:
+                self.optimiser.step()
+            host = values.cpu()
+        self.optimiser.zero_grad(set_to_none=True)
+        return Pending(step, rate, host, done, self.batches.waited - waited)
+
+    def _norm(self) -> Tensor:
+        """Norm of the gradient as it stands."""
+        return whole(torch.nn.utils.get_total_norm([p.grad for p in self.parameters if p.grad is not None]))
+
+    def _report(self, p: Pending) -> None:
+        """Wait for a step, and record it."""
+        if p.done is not None:
+            p.done.synchronize()
+        now = time.perf_counter()
+        seconds, self.mark = now - self.mark, now
+        loss, norm, *part = p.values.tolist()
+        speed = self.config.tokens_per_step / seconds
+        clip = self.config.optim.grad_clip
+        tokens = self.position(p.step)
+        self.record.add(
+            "step", step=p.step, tokens=tokens, epoch=self.stream.epoch(tokens), loss=loss, lr=p.rate, grad_norm=norm,
+            clipped=bool(clip and norm > clip), step_time=seconds, data_wait=p.waited, tokens_per_s=speed,
+            mfu=None if self.peak is None else self.flops * speed / (self.peak * self.ranks.size),
+            memory=self._memory(now),
+        )  # fmt: skip
+        if bool(p.values.isfinite().all()):
+            self.bad = 0
+            if part and (found := self.noise.take(part[0], norm)):
+                self.record.add("noise_scale", step=p.step, **found)
+            return
+        self.bad += 1
+        what = "loss" if not bool(p.values[0].isfinite()) else "gradient"
+        self.record.warn(p.step, f"step {p.step}: the {what} is not finite; the step was skipped")
+        if self.bad >= BAD_STEPS:
+            self.step = p.step
+            good = "no checkpoint was written yet"
+            if self.saved is not None:
+                good = f"the last good checkpoint is {checkpoint.FOLDER}/step-{self.saved:08d}"
+            raise RunError(
+                f"the loss or gradient was not finite in {BAD_STEPS} steps in a row (up to step {p.step}); {good}; "
+                "start again from there with a lower optim.lr"
+            )
+
+    def _memory(self, now: float) -> int:
+        """Bytes in use, looked up at most twice a second: CUDA's statistics take as long as a small step."""
+        if now - self.measured[0] > 0.5:
+            self.measured = now, self.device.used()
+        return self.measured[1]
+
+    def _evaluate(self) -> None:
+        """Evaluate every split at the current step, unless that is recorded already or the run is to stop."""
+        self.model.eval()
+        try:
+            self._evaluate_sets()
+        finally:
+            self.model.train()
+
+    def _evaluate_sets(self) -> None:
+        for data in self.sets:
+            if self.past.has("eval", self.step, data.split) or self.stopping():
+                continue
+            begin = time.perf_counter()
+            result = evaluate.evaluate(
+                self.measure, data, batch=self.config.train.micro_batch * self.ranks.size, device=self.device.device,
+                autocast=self.device.autocast, cancelled=self.stopping,
+            )  # fmt: skip
+            if result is None:
+                return
+            if data.split == "heldout":
+                self.heldout = {"step": self.step, "loss": result.loss}
+            try:
+                if self.ranks.main:
+                    evaluate.write_losses(self.run_dir / "evals", data.split, self.step, result)
+            except OSError as error:
+                self.record.warn(self.step, f"losses by document could not be written: {error.strerror or error}")
+            self.record.add(
+                "eval", step=self.step, split=data.split, loss=result.loss, se=result.se, bpb=result.bits_per_byte,
+                documents=len(data.document_tokens), tokens=int(data.document_tokens.sum()),
+                seconds=time.perf_counter() - begin,
+            )  # fmt: skip
+            self.record.flush()
+            print(f"step {self.step}: {data.split} loss {result.loss:.4f} ± {result.se:.4f}", flush=True)
+
+    def _save(self, must: bool) -> None:
+        """Write a checkpoint of the current step; without ``must`` a full disk is a warning."""
+        self.record.flush()
+        t = self.config.train
+        state: dict[str, Any] = {
+            "position": self.position(self.step),
+            "origin": self.origin,
+            "heldout": self.heldout,
+            "generators": self.device.generators(),
+            "generators_of_ranks": self.ranks.gather_objects(self.device.generators())[1:],
+            "data": self.data.fingerprint,
+            "config": self.config.to_dict(),
+            "torch": torch.__version__,
+        }
+        model = self.ranks.gather(self.model.state_dict())
+        optimizer = self.ranks.gather(optim.state_tensors(self.model, self.optimiser))
+        saved, error = None, ""
+        if self.ranks.main:
+            try:
+                saved = checkpoint.save(
+                    self.run_dir, self.step, model, optimizer, state, t.keep_checkpoints, t.keep_best
+                )
+            except checkpoint.CheckpointError as failed:
+                error = str(failed)
+        if error := self.ranks.tell(error):
+            last = f"step-{self.saved:08d} stays the newest" if self.saved is not None else "there is none before it"
+            if must:
+                raise RunError(f"{error}; {last}; free some space and resume")
+            self.record.warn(self.step, f"{error}; {last}; the run goes on")
+            return
+        self.saved = self.step
+        if saved is not None:
+            self.record.add("checkpoint", step=self.step, path=saved.path, seconds=saved.seconds, bytes=saved.bytes)
+        self.record.flush()
+
+
+def whole(value: Tensor) -> Tensor:
+    """A tensor that may be sharded, whole."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def halves(targets: Tensor) -> list[Tensor]:
+    """Targets [B, T] of the first and of the second half of the sequences, the others ignored: no shape changes."""
+    half = len(targets) // 2
+    first, second = targets.clone(), targets.clone()
+    first[half:] = IGNORE
+    second[:half] = IGNORE
+    return [first, second]
+
+
+# What may change between a checkpoint and its resume without making it another run.
+FREE = {
+    "model.preset", "data.paths", "data.val_paths", "data.cache", "train.max_steps", "train.epochs", "train.device",
+    "train.dtype", "train.compile", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_best",
+    "train.init_from", "train.branched_from", "train.processes", "train.parallel", "eval.every",
+    "schedule.decay_steps",
+}  # fmt: skip
+
+
+def differences(before: dict[str, dict[str, Any]], config: Config) -> str:
+    """What tells a checkpoint's configuration from the run's, as "optim.lr was 0.001, is 0.002"; "" if nothing does.
+
+    Steps may be added as long as the learning rate of those already planned stays what it was, and a step's sequences
+    may be cut into other micro-batches, as one does who ran out of memory.
+    """
+    now = config.to_dict()
+    changed = [
+        f"{section}.{name} was {before.get(section, {}).get(name)}, is {value}"
+        for section, values in now.items()
+        for name, value in values.items()
+        if f"{section}.{name}" not in FREE and before.get(section, {}).get(name) != value
+    ]
+    old, t = before["train"], config.train
+    if old["micro_batch"] * old["grad_accum"] == t.micro_batch * t.grad_accum:
+        changed = [text for text in changed if not text.startswith(("train.micro_batch ", "train.grad_accum "))]
+    if config.schedule.kind != "constant":
+        was = before["schedule"].get("decay_steps") or before["train"]["max_steps"]
+        if was != config.decay_steps:
+            changed.append(f"the learning rate's decay ended at step {was}, now at {config.decay_steps}")
+    return "; ".join(changed[:3])

@@ -1,0 +1,89 @@
+"""The real command: exit codes, one clear line for each error, and a light start."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GPTBENCH = [sys.executable, "-m", "workbench.cli"]
+
+
+def gptbench(*args: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command line as a person would, in a process of its own."""
+    return subprocess.run(
+        [*GPTBENCH, *map(str, args)], capture_output=True, text=True, cwd=cwd, timeout=120, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    "verb", [[], ["data", "stats"], ["train"], ["explain"], ["export"], ["import"], ["doctor"], ["demo"]]
+)
+def test_help_of_every_verb(verb: list[str]) -> None:
+    shown = gptbench(*verb, "--help")
+    assert shown.returncode == 0 and shown.stdout.startswith("usage: gptbench")
+
+
+def test_the_command_line_starts_light() -> None:
+    script = (
+        "import sys, workbench.cli as c; c.build_parser(); import workbench.commands.run, workbench.commands.why;"
+        "heavy = {'torch', 'textual', 'duckdb', 'plotext'} & set(sys.modules); sys.exit(', '.join(heavy) or 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False).stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "says"),
+    [
+        (["trane"], 2, "invalid choice"),
+        (["data", "stats"], 2, "required"),
+        (["data", "stats", "nowhere"], 1, "nowhere"),
+        (["train", "nowhere"], 1, "nowhere"),
+        (["train"], 2, "no shards"),
+        (["train", "x", "--set", "model.n_layers=3"], 2, "did you mean model.n_layer?"),
+        (["train", "x", "--config", "nowhere.toml"], 2, "no such configuration file"),
+        (["train", "x", "--set", "model.n_embd=1000000", "--set", "model.n_head=10"], 1, "GiB"),
+        (["stop", "nobody"], 1, "no run 'nobody'"),
+        (["resume", "nobody"], 1, "no run 'nobody'"),
+        (["explain", "nobody"], 1, "nobody"),
+        (["export", "nobody"], 1, "nobody"),
+        (["import", "nobody"], 1, "nobody"),
+        ([], 2, "needs a terminal"),
+    ],
+)
+def test_a_mistake_is_one_clear_line(args: list[str], code: int, says: str, tmp_path: Path) -> None:
+    done = gptbench(*args, cwd=tmp_path)
+    assert done.returncode == code and says in done.stderr and "Traceback" not in done.stderr
+    assert done.stdout == "" and [p.name for p in tmp_path.iterdir() if p.name != "runs"] == []
+    assert "usage:" in done.stderr or done.stderr.count("\n") == 1
+
+
+def test_an_empty_folder_is_said(tmp_path: Path) -> None:
+    done = gptbench("data", "stats", tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and str(tmp_path) in done.stderr
+
+
+def test_an_escape_in_an_argument_does_not_reach_the_terminal(tmp_path: Path) -> None:
+    done = gptbench("explain", "\x1b]52;c;aGk=\x07", cwd=tmp_path)
+    assert done.returncode == 1 and "\x1b" not in done.stderr and "\x07" not in done.stderr
+
+
+def test_no_runs_yet(tmp_path: Path) -> None:
+    assert "start one with" in gptbench("runs", "--runs", tmp_path / "none").stdout
+    assert json.loads(gptbench("runs", "--json", "--runs", tmp_path / "none").stdout) == []
+
+
+def test_options_are_listed_with_their_defaults() -> None:
+    shown = gptbench("train", "--options").stdout
+    assert "optim.lr = 0.0006" in shown and 'schedule.kind = "cosine"' in shown
+
+
+def test_doctor_answers_as_json() -> None:
+    done = gptbench("doctor", "--json")
+    answer = json.loads(done.stdout)
+    assert answer["ok"] is (done.returncode == 0) and {"python", "packages", "device", "encoding"} <= {
+        c["what"] for c in answer["checks"]
+    }

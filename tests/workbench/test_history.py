@@ -1,0 +1,153 @@
+"""History: columns of what a run said, with resumes applied."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.events import decode, encode
+from workbench.runs.bulk import apply_block
+from workbench.runs.columns import Folded
+from workbench.runs.history import Columns, History
+
+
+def step(n: int, loss: float = 1.0) -> dict:
+    return {"event": "step", "time": float(n), "step": n, "loss": loss}
+
+
+def test_a_resume_replaces_what_came_after_its_step() -> None:
+    history = History.of(
+        [{"event": "start", "max_steps": 10}]
+        + [step(n) for n in range(1, 8)]
+        + [{"event": "eval", "step": 6, "split": "heldout", "loss": 3.0}]
+        + [{"event": "stop", "reason": "stopped"}]
+        + [{"event": "resume", "step": 4}]
+        + [step(n, 2.0) for n in (5, 6)]
+    )
+    assert history.steps["step"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert history.steps["loss"].tolist() == [1, 1, 1, 1, 2, 2]
+    assert len(history.val) == 0 and history.stop is None and history.step == 6 and history.max_steps == 10
+
+
+def test_a_step_said_again_replaces_the_old_one() -> None:
+    history = History.of([step(1), step(2), step(3), step(2, 5.0)])
+    assert history.steps["step"].tolist() == [1, 2] and history.steps.last("loss") == 5.0
+
+
+def test_missing_numbers_are_nan() -> None:
+    history = History.of([{"event": "step", "step": 1, "loss": None, "lr": "fast"}])
+    assert math.isnan(history.steps.last("loss")) and math.isnan(history.steps.last("lr"))
+
+
+@given(st.lists(st.integers(0, 50)))
+def test_steps_stay_strictly_ascending(numbers: list[int]) -> None:
+    history = History.of(step(n) for n in numbers)
+    steps = history.steps["step"].tolist()
+    assert steps == sorted(set(steps)) and (not numbers or steps[-1] == numbers[-1])
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["step", "loss", "split", "time", "max_steps", "reason"]),
+            st.one_of(
+                st.none(),
+                st.integers(),
+                st.floats(),
+                st.text(max_size=4),
+                st.booleans(),
+                st.lists(st.integers(), max_size=2),
+            ),
+        ),
+        max_size=20,
+    ),
+    st.sampled_from(["start", "step", "eval", "resume", "stop", "checkpoint", "warning", "system", "other"]),
+)
+def test_wild_events_never_crash(fields: list[dict], kind: str) -> None:
+    history = History.of({**f, "event": kind} for f in fields)
+    assert history.step >= 0
+
+
+def test_columns_grow_and_cut() -> None:
+    columns = Columns(("step", "loss"))
+    for i in range(1000):
+        columns.append((i, i * 2.0))
+    columns.cut_after(499)
+    assert len(columns) == 500 and columns["loss"][-1] == 998
+
+
+@given(st.lists(st.floats(-9, 9) | st.just(math.nan), min_size=1, max_size=300), st.lists(st.integers(1, 40)))
+def test_folding_keeps_extremes_means_and_the_newest_row(values: list[float], sizes: list[int]) -> None:
+    columns = Folded(("step", "loss"), ("loss",), ("loss",), max_rows=16)
+    rows = np.array([np.arange(1, len(values) + 1), values])
+    at = 0
+    for size in [*sizes, len(values)]:
+        columns.extend(rows[:, at : at + size])
+        at = min(at + size, len(values))
+    assert len(columns) <= 16 and columns.last("step") == len(values)
+    covered = len(columns) * columns.stride
+    assert len(values) - covered < columns.stride and np.all(np.diff(columns["step"]) == columns.stride)
+    known = np.array(values[:covered])
+    finite = known[np.isfinite(known)]
+    assert columns["loss_lost"].sum() == covered - len(finite)
+    if len(finite):
+        assert np.nanmin(columns["loss_min"]) == finite.min() and np.nanmax(columns["loss_max"]) == finite.max()
+    if len(finite) == covered and covered:
+        np.testing.assert_allclose(columns["loss"].mean(), finite.mean(), atol=1e-9)
+
+
+def test_a_folded_table_is_cut_and_goes_on() -> None:
+    columns = Folded(("step", "loss"), ("loss",), ("loss",), max_rows=8)
+    for n in range(1, 101):
+        columns.append((n, n))
+    columns.cut_after(50)
+    assert columns.last("step") <= 50 and columns["step"][-1] <= 50
+    for n in range(51, 200):
+        columns.append((n, n))
+    assert np.all(np.diff(columns["step"]) > 0) and columns.last("step") == 199
+
+
+wild_lines = st.lists(
+    st.one_of(
+        st.integers(1, 400).map(lambda n: encode({"event": "step", "time": float(n), "step": n, "loss": n / 7})),
+        st.integers(1, 400).map(lambda n: encode({"event": "resume", "step": n})),
+        st.integers(1, 400).map(lambda n: encode({"event": "eval", "step": n, "split": "heldout", "loss": 1.0})),
+        st.sampled_from([
+            b'{"event": "step", "step": "7"}\n', b'{"event": "step", "step": 9, "loss": {}}\n', b"torn {\n", b"\n",
+            b'{"step": 300, "event": "step"}\n', b'{"event": "step", "step": 3, "loss": null, "more": [1]}\n',
+            b'{"event": "stop", "reason": "stopped"}\n', b'{"event": "start", "max_steps": 5}\n',
+        ]),
+    ),
+    max_size=30,
+)  # fmt: skip
+
+
+@given(wild_lines, st.integers(0, 300), st.booleans())
+def test_a_block_gives_the_same_as_its_lines_one_by_one(wild: list[bytes], steps: int, before: bool) -> None:
+    many = [
+        encode({"event": "step", "time": float(n), "step": n, "loss": None if n % 9 == 0 else n / 3, "clipped": n % 2})
+        for n in range(1, steps + 1)
+    ]
+    lines = wild + many if before else many + wild
+    want, got = History.of(e for line in lines if (e := decode(line.rstrip(b"\n")))), History()
+    apply_block(got, b"".join(lines))
+    for name in want.steps.fields:
+        np.testing.assert_array_equal(want.steps[name], got.steps[name])
+    assert (want.stop, want.start, want.resumes) == (got.stop, got.start, got.resumes)
+    assert want.val["step"].tolist() == got.val["step"].tolist() and want.version == got.version
+
+
+@pytest.mark.parametrize("clipped", ["false", "0", "0.5", "null"])
+def test_arrow_reads_what_the_engine_writes(clipped: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = "".join(
+        f'{{"event": "step", "time": 1.5, "step": {n}, "loss": 2, "lr": null, "clipped": {clipped}, "memory": 7}}\n'
+        for n in range(1, 200)
+    )
+    monkeypatch.setattr("workbench.runs.bulk.decode", lambda line: pytest.fail("line by line"))
+    history = History()
+    apply_block(history, lines.encode())
+    assert history.step == 199 and history.steps.last("memory") == 7 and math.isnan(history.steps.last("lr"))

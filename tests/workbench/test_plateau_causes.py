@@ -1,0 +1,245 @@
+"""Every cause on synthetic runs made from the laws that it cites (see synthetic.py), and silence on healthy ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.schedule import learning_rate
+from tests.workbench.synthetic import Run, config, explain, history, losses
+from workbench.plateau.cause import all_causes
+from workbench.plateau.diagnose import Diagnosis, diagnose
+from workbench.plateau.order import ORDER
+from workbench.plateau.report import report_lines
+from workbench.runs.facts import facts_of_log
+from workbench.runs.history import History
+from workbench.runs.importers.read import read_log
+
+IDS = {
+    "data_repetition", "duplicates", "capacity", "token_limited", "lr_too_high", "lr_too_low", "lr_decayed_early",
+    "lr_still_high", "schedule_complete", "instability", "batch_too_small", "batch_too_large", "over_regularised",
+    "under_regularised", "val_shift", "val_tiny", "val_leaked", "data_order", "data_broken", "dead_gradients",
+    "context_too_short",
+}  # fmt: skip
+
+
+def p(d: Diagnosis, name: str) -> float:
+    return next(c.probability for c in d.causes if c.id == name)
+
+
+def test_every_cause_has_a_file_an_order_and_all_its_parts() -> None:
+    assert {c.ID for c in all_causes()} == IDS == {name for _, names in ORDER for name in names}
+    d = explain(Run())
+    for cause in d.causes:
+        a = cause.assessment
+        assert a.fix.endswith(".") and a.action.kind in ("branch", "restart", "data", "eval", "stop", "none")
+        assert a.probe is None or 0 < a.probe.cost_fraction <= 0.05
+        assert a.gain is None or a.gain.low <= a.gain.mid <= a.gain.high
+    assert explain(Run(hidden=True, seen=False)).to_dict()
+
+
+SCHEDULES = [("cosine", 0.1), ("linear", 0.0), ("wsd", 0.0), ("constant", 1.0)]
+
+
+@pytest.mark.parametrize(("kind", "floor"), SCHEDULES)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_healthy_runs_have_no_cause(kind: str, floor: float, hidden: bool) -> None:
+    """Sizes, tokens, 1 to 4 epochs, noisy and few evaluations, mid-run and finished: one in forty at most flagged."""
+    flagged, total = [], 0
+    for seed, (parameters, batch, epochs) in enumerate(
+        [(30e6, 131072, 0.5), (124e6, 524288, 1.0), (124e6, 524288, 3.9), (350e6, 524288, 1.0)]
+    ):
+        tokens = batch * 10_000.0
+        lr = {30e6: 1e-3, 124e6: 6e-4, 350e6: 3e-4}[parameters]
+        for noise, evals in ((0.002, 40), (0.02, 40), (0.05, 80), (0.004, 10)):
+            for until in (0.35, 0.7, 1.0):
+                run = Run(parameters, batch, 10_000, kind, lr, floor, until=until, unique=tokens / epochs, evals=evals,
+                          noise=noise, hidden=hidden, seed=seed)  # fmt: skip
+                d = explain(run)
+                total += 1
+                if d.probable or d.verdict.name in ("plateau", "overfitting", "diverging"):
+                    flagged.append((parameters, epochs, noise, evals, until, d.verdict.name, d.causes[0].id))
+    assert len(flagged) <= total / 40, flagged
+
+
+REPEATED = Run(124e6, 131072, 10_000, unique=1.3e7, kind="cosine", noise=0.004)
+
+
+def test_overfitting_is_the_verdict_and_repetition_the_cause() -> None:
+    d = explain(REPEATED)  # 100 epochs
+    assert d.verdict.name == "overfitting" and "rose by" in d.verdict.why
+    assert d.causes[0].id == "data_repetition" and d.causes[0].probability > 0.8
+    gain = d.causes[0].assessment.gain
+    assert gain is not None and gain.low > 0.02
+    without = explain(replace(REPEATED, hidden=True))  # the log alone: the gap is seen, the epochs are missing
+    assert without.verdict.name == "overfitting" and without.causes[0].id == "data_repetition"
+    assert any(m.startswith("unique_tokens") for m in without.causes[0].assessment.missing)
+    assert not explain(replace(REPEATED, unique=1.3e10)).probable  # the undone twin
+
+
+def test_duplicates_are_told_from_repetition_by_the_data_statistics() -> None:
+    copies = explain(replace(REPEATED, copies=90.0))
+    assert copies.causes[0].id == "duplicates" and copies.causes[0].probability > 0.8
+    assert p(copies, "data_repetition") < p(copies, "duplicates") - 0.2
+    passes = explain(REPEATED)
+    assert p(passes, "duplicates") < 0.3
+    unknown = explain(replace(REPEATED, hidden=True))
+    assert p(unknown, "duplicates") < 0.5
+
+
+@pytest.mark.parametrize("parameters", [5e5, 1e6, 3e6])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_model_too_small_for_its_tokens_is_capacity(parameters: float, seed: int) -> None:
+    batch = 90_000 * parameters / 1e6  # about 540 tokens a parameter
+    run = Run(parameters, batch, 10_000, "cosine", 1.5e-3, saturating=True, until=0.6, seed=seed)
+    d = explain(run)
+    assert d.verdict.name == "plateau"
+    assert d.causes[0].id == "capacity" and d.causes[0].probability > 0.5
+    assert d.causes[0].assessment.probe is None
+
+
+def test_a_floor_of_noise_at_a_constant_rate_is_annealed_first() -> None:
+    run = Run(kind="constant", stuck=0.4, until=0.9)
+    d = explain(run)
+    assert d.verdict.name == "plateau"
+    assert d.causes[0].id == "lr_still_high" and d.causes[0].probability > 0.8
+    gain = d.causes[0].assessment.gain
+    assert gain is not None and gain.low < 0.098 < gain.high  # what the generator's annealing gives
+    assert p(d, "lr_too_high") < 0.5 and p(d, "batch_too_small") < 0.5
+    assert not explain(replace(run, kind="linear", floor=0.0, stuck=None)).probable  # the twin
+
+
+def test_a_rate_that_decayed_early() -> None:
+    d = explain(Run(decay=0.25, floor=0.01, stuck=0.27))
+    assert d.causes[0].id == "lr_decayed_early" and d.causes[0].probability > 0.8
+    assert p(d, "lr_too_high") < 0.3 and p(d, "token_limited") < 0.5
+
+
+def test_rates_far_from_the_published_optima() -> None:
+    low = explain(Run(lr=2e-5, slower=0.02))
+    assert low.causes[0].id == "lr_too_low" and low.causes[0].probability > 0.5
+    assert low.causes[0].assessment.action.set["optim.lr"] == pytest.approx(6e-5)
+    high = explain(Run(lr=6e-2, stuck=0.1, kind="constant", until=0.9, noise_scale=1e5))
+    assert p(high, "lr_too_high") > 0.7 and p(high, "lr_too_low") < 0.05
+    assert p(high, "batch_too_small") < 0.2
+    assert p(explain(Run(hidden=True)), "lr_too_low") < 0.5  # without the facts it stays a suspicion
+
+
+def test_rate_and_batch_are_tied_until_the_noise_scale_is_measured() -> None:
+    run = Run(kind="constant", stuck=0.3, until=0.9, lr=2.4e-3, tokens_per_step=32768.0, steps=40_000)
+    tied = {c.id: c for c in explain(run).causes}
+    assert tied["lr_too_high"].tied_with == ("batch_too_small",)
+    assert tied["lr_too_high"].probability == tied["batch_too_small"].probability < 0.5
+    assert "gradient noise scale" in " ".join(tied["batch_too_small"].assessment.missing)
+    lines = "\n".join(report_lines(explain(replace(run, lr=8e-3)), history(run)))
+    assert "tied with" in lines
+    measured = explain(replace(run, noise_scale=3e6))
+    assert p(measured, "batch_too_small") > 0.5 > p(measured, "lr_too_high")
+    enough = explain(replace(run, noise_scale=2e4))
+    assert p(enough, "batch_too_small") < 0.1
+
+
+def test_a_batch_far_above_the_noise_scale() -> None:
+    run = Run(124e6, 8e6, 1000, noise_scale=1e5, slower=0.03, evals=40)
+    d = explain(run)
+    assert p(d, "batch_too_large") > 0.5
+    assert p(explain(replace(run, noise_scale=None)), "batch_too_large") < 0.5
+
+
+def test_dropout_that_costs_more_than_it_saves() -> None:
+    shown = explain(Run(dropout_cost=0.5, facts={"dropout": 0.4}, unique=5e9))
+    assert p(shown, "over_regularised") > 0.5
+    assert all(c.id == "over_regularised" for c in shown.probable)
+    log_only = explain(Run(dropout_cost=0.5, hidden=True, level_se=0.02))
+    assert log_only.causes[0].id == "over_regularised" and log_only.causes[0].probability > 0.5
+    assert p(explain(replace(REPEATED, facts={"dropout": 0.2})), "over_regularised") < 0.3
+
+
+def test_a_shift_is_there_from_the_beginning() -> None:
+    run = Run(heldout_shift=0.5, level_se=0.02, unique=1e10)
+    d = explain(run)
+    assert d.causes[0].id == "val_shift" and d.causes[0].probability > 0.5
+    assert p(d, "data_repetition") < 0.1 and p(explain(replace(run, heldout_shift=0.0)), "val_shift") < 0.05
+    assert p(explain(replace(run, level_se=0.3)), "val_shift") < 0.3  # documents explain it
+    assert p(explain(REPEATED), "val_shift") < 0.2
+
+
+def test_held_out_sets_that_cannot_be_trusted() -> None:
+    tiny: dict[str, Any] = {"val_tokens": 2000, "val_documents": 4}
+    d = explain(Run(noise=0.25, facts=tiny, until=0.6, seed=1))
+    assert d.causes[0].id == "val_tiny" and d.causes[0].probability > 0.5
+    assert p(explain(Run(noise=0.25, hidden=True)), "val_tiny") < 0.5  # noisy evaluation alone proves nothing
+    leaked = explain(Run(facts={"val_leaked": 120}))
+    assert leaked.causes[0].id == "val_leaked" and leaked.causes[0].probability > 0.5
+    assert p(explain(Run(facts={"val_leaked": 0})), "val_leaked") < 0.01
+
+
+def test_data_in_order_of_source_make_waves() -> None:
+    run = Run(extra=lambda share: 0.5 * ((int(share * 9) * 7) % 5 - 2) / 2, train_noise=0.02)
+    d = explain(run)
+    assert p(d, "data_order") > 0.5
+    assert p(explain(replace(run, extra=None)), "data_order") < 0.05
+
+
+def test_broken_data() -> None:
+    top = math.log(50304)
+    run = Run(until=0.5)
+    flat = _level(run, top)
+    assert flat.causes[0].id == "data_broken" and flat.causes[0].probability > 0.5
+    scrambled = _level(run, 7.5)
+    assert scrambled.causes[0].id == "data_broken" and scrambled.causes[0].probability > 0.5
+    leaking = _level(run, 0.4)
+    assert leaking.causes[0].id == "data_broken" and leaking.causes[0].probability > 0.5
+    assert p(explain(run), "data_broken") < 0.05
+
+
+def _level(run: Run, level: float) -> Diagnosis:
+    """The run with its losses replaced by a constant level behind a short fall."""
+
+    def at(share: float) -> float:
+        step = max(1, round(share * run.steps))
+        held, _ = losses(run, step, learning_rate(config(run), step) / run.lr)
+        return level + (math.log(50304) - level) * math.exp(-share * 400) - held
+
+    return explain(replace(run, extra=at, heldout_extra=at, seen=False))
+
+
+def test_dead_gradients() -> None:
+    dead = explain(Run(stuck=0.3, gradient=lambda share: 0.5 if share < 0.3 else 0.0, until=0.8, kind="constant"))
+    assert dead.causes[0].id == "dead_gradients" and dead.causes[0].probability > 0.8
+    assert p(explain(Run()), "dead_gradients") < 0.02
+
+
+def test_several_causes_are_ordered_with_a_reason() -> None:
+    both = explain(replace(REPEATED, heldout_shift=0.0, facts={"val_leaked": 120}))
+    assert {c.id for c in both.to_fix} >= {"data_repetition", "val_leaked"}
+    assert both.to_fix[0].id == "val_leaked" and "no gain of another fix can be seen" in both.why_first
+    lines = report_lines(both, history(REPEATED))
+    assert any(line.startswith("Fix first: ") for line in lines) and all(len(line) <= 80 for line in lines)
+    assert both.to_dict()["fix_first"]["order"][0] == "val_leaked"
+    assert explain(Run()).why_first == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["nanogpt_124M_one_epoch.log", "llmc_124M_fineweb.log", "modded_nanogpt_2024-10-10.txt", "nanochat_speedrun.log"],
+)
+def test_published_healthy_runs_have_no_cause_at_any_time(shared: Path, name: str) -> None:
+    log = read_log(shared / "logs" / name)
+    last = max(e.get("step", 0) for e in log.events if e["event"] == "step")
+    for share in (0.25, 0.4, 0.6, 0.8, 1.0):
+        cut = History.of(e for e in log.events if e.get("step", 0) <= share * last)
+        d = diagnose(cut, facts_of_log(log.facts, cut))
+        assert not d.probable and d.verdict.name in ("improving", "finished", "not_enough_evidence"), share
+
+
+def test_a_published_run_that_goes_wrong_is_unstable(shared: Path) -> None:
+    log = read_log(shared / "logs/megatron_noisy.out")
+    made = History.of(log.events)
+    d = diagnose(made, facts_of_log(log.facts, made))
+    assert d.verdict.name == "diverging" and [c.id for c in d.probable] == ["instability"]
+    assert all(len(line) <= 80 for line in report_lines(d, made))

@@ -1,0 +1,128 @@
+"""The Launch screen: options checked as typed, the preflight, and a real engine started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from textual.widgets import Input, Static
+
+from engine import process
+from engine.config import PRESETS, SECTIONS, fields_of, load
+from tests.workbench.conftest import Wait
+from workbench.app import GptbenchApp
+from workbench.runs import launch
+from workbench.screens.options import MAIN, Options, help_of, text_of, value_of
+from workbench.widgets.preflight import Preflight
+from workbench.widgets.table import Table
+
+
+def preflight(app: GptbenchApp) -> str:
+    return str(app.screen.query_one(Preflight).query_one(Static).content)
+
+
+async def to_launch(app: GptbenchApp, pilot: object, until: Wait) -> None:
+    await until(pilot, lambda: app.screen.query_one("#shards", Table).row_count == 3)  # type: ignore[arg-type]
+    await pilot.press("a", "l")  # type: ignore[attr-defined]
+
+
+async def test_the_preflight_says_what_the_plan_implies(shards: Path, until: Wait) -> None:
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await to_launch(app, pilot, until)
+        await until(pilot, lambda: "unique tokens" in preflight(app))
+        assert "12.3M" in preflight(app) and "2,000 steps of 8,192" in preflight(app)
+        assert "epochs over" in preflight(app)  # the planner's warning
+        await pilot.press("p")
+        await until(pilot, lambda: "40.6M" in preflight(app))  # seed-40m: 40 560 000 parameters
+
+
+async def test_an_option_is_checked_while_it_is_typed(shards: Path, until: Wait) -> None:
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await to_launch(app, pilot, until)
+        await pilot.press("j", "enter")
+        assert "optimiser steps" in str(app.screen.query_one("#edit-help", Static).content)
+        await pilot.press("b", "a", "d")
+        assert "must be a whole number, not 'bad'" in str(app.screen.query_one("#edit-error", Static).content)
+        await pilot.press("enter")
+        assert app.screen.query_one("#edit").has_class("-shown")  # a wrong value is not taken
+        app.screen.query_one("#edit-value", Input).value = "1e2"
+        await pilot.press("enter")
+        await until(pilot, lambda: "100 steps of 8,192" in preflight(app))
+        await pilot.press("enter")
+        await pilot.press("9", "9", "9", "escape")
+        assert app.screen.query_one(Table).get_row_at(1)[1].plain == "100"
+        await pilot.press("u")
+        await until(pilot, lambda: "2,000 steps" in preflight(app))
+
+
+async def test_without_shards_it_says_what_to_do_and_starts_nothing(here: Path, until: Wait) -> None:
+    app = GptbenchApp(here / "runs")
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("2")
+        await until(pilot, lambda: "no shards: 1 opens Data" in preflight(app))
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: any("no shards are selected" in n.message for n in app._notifications))
+        assert not (here / "runs").exists()
+
+
+async def test_start_launches_a_real_engine_and_shows_it(shards: Path, until: Wait) -> None:
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    async with app.run_test(size=(80, 24)) as pilot:
+        await to_launch(app, pilot, until)
+        options = app.screen.options  # type: ignore[attr-defined]
+        for key, value in {"model.preset": "demo-1m", "train.max_steps": "2", "train.micro_batch": "1"}.items():
+            options.put(key, value)
+        app.screen.run_name = "from the screen"  # type: ignore[attr-defined]
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: app.current_mode == "run")
+        assert app.run_dir is not None and app.run_dir.name.startswith("from-the-screen-")
+        config = load(app.run_dir / "config.toml")
+        assert config.train.max_steps == 2 and len(config.data.paths) == 3
+        assert process.alive(app.run_dir)
+    # The workbench is closed; its run is not.
+    assert launch.wait_for_end(app.run_dir, 120)
+    assert (app.run_dir / "events.jsonl").read_text().splitlines()[-1].startswith('{"event": "stop"')
+
+
+def test_every_option_has_its_help_and_comes_back_as_it_was_shown() -> None:
+    options = Options({"model.preset": "seed-40m"})
+    config = options.config()
+    keys = options.keys(every=True)
+    assert set(keys) == {f"{s}.{n}" for s in SECTIONS for n in fields_of(s)} - {"data.paths"}
+    assert set(MAIN) <= set(keys)
+    for key in keys:
+        section, _, name = key.partition(".")
+        assert help_of(key)
+        assert options.check(key, options.shown(config, key)) is None
+        again = options.config(changes={key: value_of(key, options.shown(config, key))})
+        assert getattr(getattr(again, section), name) == getattr(getattr(config, section), name)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "wrong"),
+    [
+        ("optim.lr", "0", "above 0"),
+        ("schedule.kind", "cosinus", "known: cosine"),
+        ("model.n_embd", "385", "not divisible"),
+        ("train.epochs", "", None),
+        ("train.epochs", "2", None),
+        ("optim.betas", "[0.9]", "two numbers"),
+        ("model.preset", "gpt5", "known: demo-1m"),
+        ("train.max_steps", "", "whole number"),
+    ],
+)
+def test_values_are_judged_by_the_engines_own_rules(key: str, text: str, wrong: str | None) -> None:
+    found = Options().check(key, text)
+    assert (found is None) if wrong is None else (found is not None and wrong in found)
+
+
+def test_presets_follow_one_another_and_changes_by_hand_stay() -> None:
+    options = Options({"model.preset": "demo-1m"})
+    options.put("optim.lr", "1e-3")
+    seen = [options.next_preset() for _ in PRESETS]
+    assert sorted(seen) == sorted(PRESETS) and options.config().optim.lr == 1e-3
+    options.reset("optim.lr")
+    assert options.config().optim.lr == PRESETS["demo-1m"]["optim"]["lr"]
+    assert text_of(None) == "" and text_of(True) == "true"

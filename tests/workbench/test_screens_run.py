@@ -1,0 +1,396 @@
+"""The Run screen, following real events files."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from textual.widgets import Static
+
+from engine import process
+from engine.events import EventWriter
+from tests.workbench.conftest import Wait
+from tests.workbench.folders import NOW, make_run
+from workbench.app import GptbenchApp
+from workbench.plot import SKY
+from workbench.runs.follow import Follower
+from workbench.runs.history import History
+from workbench.screens.feed import snapshot
+from workbench.screens.figures import FIGURES, Axes, Request, View, draw, horizon, status
+from workbench.screens.run import RunScreen
+from workbench.widgets.chart import ChartView
+from workbench.widgets.log_view import LogView, _overlap
+from workbench.widgets.plateau_pane import PlateauPane, lines, verdict_line
+from workbench.widgets.run_header import RunHeader, RunStatus
+
+
+def chart(app: GptbenchApp, name: str = "loss") -> str:
+    return app.screen.query_one(f"#{name}", ChartView).text()
+
+
+async def test_it_draws_what_is_there_and_follows_what_comes(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=300)
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: "val 2.4" in chart(app))
+        header = app.screen.query_one(RunHeader)
+        assert "300/800" in header.render().plain and "dead" in header.render().plain
+        assert "learning rate" in chart(app, "lr")
+        assert app.screen.query_one(LogView).lines[0] == "packed 2 shards"
+        writer = EventWriter(run_dir)
+        writer.write("step", step=301, loss=1.0, lr=1e-3, tokens=1, epoch=3.0, step_time=0.5, tokens_per_s=5.0)
+        writer.write("eval", step=301, split="heldout", loss=9.8765, se=0.01, documents=3, tokens=5)
+        writer.close()
+        with (run_dir / "engine.log").open("a") as log:
+            log.write("a new line \x1b[31m[red]\n")
+        await until(pilot, lambda: "val 9.877" in chart(app))
+        assert "301/800" in header.render().plain
+        await until(pilot, lambda: "a new line ␛[31m[red]" in list(app.screen.query_one(LogView).lines))
+
+
+async def test_an_update_repaints_only_rows_that_changed(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=300)
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: "val 2.4" in chart(app))
+        loss = app.screen.query_one("#loss", ChartView)
+        await pilot.pause(0.3)
+        before, rows = loss.repainted, len(loss._rows)
+        writer = EventWriter(run_dir)
+        writer.write("step", step=301, loss=2.0, lr=1e-3, tokens=1, epoch=3.0, step_time=0.5, tokens_per_s=5.0)
+        writer.close()
+        header = app.screen.query_one(RunHeader)
+        await until(pilot, lambda: "301/800" in header.render().plain)
+        assert loss.repainted - before < rows / 3
+
+
+async def test_why_appears_by_itself_from_the_real_explainer(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=600, max_steps=600, stop="finished")
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(120, 36)) as pilot:
+        pane = app.screen.query_one(PlateauPane)
+        await until(pilot, lambda: pane.diagnosis)
+        assert pane.diagnosis is not None and pane.diagnosis["verdict"] == "overfitting"
+        assert "overfitting" in str(app.screen.query_one("#verdict", Static).content)
+        assert "%" in str(pane.query_one(Static).content)
+        assert (run_dir / "diagnosis.json").is_file()
+
+
+async def test_export_writes_the_summary_and_says_where(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=400, max_steps=400, stop="finished")
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("e")
+        await until(pilot, lambda: (run_dir / "summary.md").is_file())
+        await until(pilot, lambda: any("summary.md" in n.message for n in app._notifications))
+
+
+async def test_keys_change_axis_pane_and_fullness(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=400)
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "val" in chart(app))
+        linear = chart(app)
+        await pilot.press("L")
+        await until(pilot, lambda: chart(app) != linear)
+        assert "10" in chart(app).split("\n")[2]  # the logarithmic axis begins at the first loss
+        assert app.screen.query_one("#why").display and not app.screen.query_one("#log").region.height
+        await pilot.press("right_square_bracket", "right_square_bracket")
+        assert app.screen.query_one("#log").region.height and app.screen.focused is app.screen.query_one("#log")
+        await pilot.press("left_square_bracket")
+        await until(pilot, lambda: "learning rate" in chart(app, "lr"))
+        await pilot.press("f")
+        await pilot.pause(0.2)
+        assert app.screen.query_one("#lr").region.height > 15
+        assert not app.screen.query_one("#loss").region.height
+        await until(pilot, lambda: chart(app, "lr").count("\n") + 1 == app.screen.query_one("#lr").size.height)
+        await pilot.press("f")
+        await pilot.pause(0.2)
+        assert app.screen.query_one("#loss").region.height
+
+
+async def test_it_resizes_live(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=400)
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(80, 24)) as pilot:
+        for size in ((160, 50), (40, 12), (20, 6), (120, 36)):
+            await pilot.resize_terminal(*size)
+            view = app.screen.query_one("#loss", ChartView)
+            await pilot.pause(0.2)
+
+            def fits(view: ChartView = view) -> bool:
+                wanted = (view.size.width, view.size.height)
+                lines = view.text().split("\n")
+                return not min(wanted) or (len(lines[0]), len(lines)) == wanted
+
+            await until(pilot, fits)
+
+
+async def test_no_run_and_a_run_without_events_say_what_to_do(here: Path, until: Wait) -> None:
+    app = GptbenchApp(here / "runs", clock=lambda: NOW)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await pilot.press("3")
+        assert "no run is open" in str(app.screen.query_one("#verdict", Static).content)
+        await pilot.press("s")
+        await until(pilot, lambda: any("no run is open" in n.message for n in app._notifications))
+        empty = here / "runs" / "fresh"
+        empty.mkdir(parents=True)
+        (empty / "config.toml").write_text("")
+        app.open_run(empty)
+        await until(pilot, lambda: app.screen.query_one(RunHeader).status is not None)
+        assert app.screen.query_one(RunHeader).status.state == "queued"  # type: ignore[union-attr]
+        assert chart(app) == ""
+
+
+async def test_another_run_replaces_the_first_wholly(here: Path, until: Wait) -> None:
+    first, second = make_run(here / "runs", "first", steps=300), make_run(here / "runs", "second", steps=40, log="2\n")
+    app = GptbenchApp(here / "runs", open_run=first, clock=lambda: NOW)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(PlateauPane).diagnosis)
+        app.open_run(second)
+        await until(pilot, lambda: "40/800" in app.screen.query_one(RunHeader).render().plain)
+        await until(pilot, lambda: list(app.screen.query_one(LogView).lines) == ["2"])
+        assert isinstance(app.screen, RunScreen) and app.screen.feed is not None
+        assert app.screen.feed.run_dir == second
+
+
+async def test_a_hidden_run_screen_reads_nothing(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=300)
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "val" in chart(app))
+        screen = app.screen
+        await pilot.press("4")
+        assert isinstance(screen, RunScreen) and screen.feed is not None
+        await pilot.pause(0.3)
+        writer = EventWriter(run_dir)
+        writer.write("eval", step=301, split="heldout", loss=9.8765, se=0.01, documents=3, tokens=5)
+        writer.close()
+        await pilot.pause(0.4)
+        assert "9.877" not in screen.query_one("#loss", ChartView).text()
+        await pilot.press("3")
+        await until(pilot, lambda: "val 9.877" in chart(app))
+
+
+async def test_zoom_cursor_and_axes_by_keys_and_mouse_and_zoom_survives_new_data(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=700)
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: "val" in chart(app))
+        screen = app.screen
+        assert isinstance(screen, RunScreen)
+        await pilot.press("plus", "plus")
+        await until(pilot, lambda: "0 " not in chart(app).split("\n")[-1][:12])
+        window = screen.view.window
+        assert window is not None and 0 < window[0] < window[1] < 800
+        writer = EventWriter(run_dir)
+        writer.write(
+            "step", time=NOW, step=701, loss=2.0, lr=1e-3, tokens=1, epoch=3.0, step_time=0.5, tokens_per_s=5.0
+        )
+        writer.close()
+        await until(pilot, lambda: "701/800" in screen.query_one(RunHeader).render().plain)
+        assert screen.view.window == window
+        await pilot.press("greater_than_sign")
+        assert screen.view.window is not None and screen.view.window[0] > window[0]
+        await pilot.press("right")
+        await until(pilot, lambda: "loss @ step" in chart(app))
+        told = chart(app).split("\n")[0]
+        await pilot.press("right", "right", "l")
+        await until(pilot, lambda: chart(app).split("\n")[0] != told)
+        await pilot.press("0")
+        await until(pilot, lambda: "@" not in chart(app) and "800" in chart(app).split("\n")[-1])
+        for axis in ("tokens", "epoch", "minutes"):
+            await pilot.press("a")
+            await until(pilot, lambda axis=axis: f"loss / {axis}" in chart(app))
+        await pilot.press("a")
+        await pilot.click("#loss", offset=(40, 10))
+        await until(pilot, lambda: "loss @ step" in chart(app))
+        loss = screen.query_one("#loss", ChartView)
+        loss.post_message(ChartView.Wheel(loss, -1, 0.5, False))
+        await until(pilot, lambda: screen.view.window is not None)
+
+
+async def test_it_says_that_the_run_died_and_rings_if_asked(
+    here: Path, until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GPTBENCH_NOTIFY", "1")
+    run_dir = make_run(here / "runs", steps=300)
+    process.write(run_dir, os.getpid())
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    rung: list[bool] = []
+    monkeypatch.setattr(app, "bell", lambda: rung.append(True))
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: "running" in app.screen.query_one(RunHeader).render().plain)
+        assert not rung
+        (run_dir / process.FILE_NAME).unlink()
+        await until(pilot, lambda: any(n.message.endswith(": dead") for n in app._notifications))
+        assert rung == [True]
+
+
+async def test_the_grid_shows_what_the_run_reports_and_one_alone(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=300)
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await until(pilot, lambda: "val" in chart(app))
+        await pilot.press("m")
+        await until(pilot, lambda: "MFU" in chart(app, "grid-mfu") and "memory" in chart(app, "grid-memory"))
+        await until(pilot, lambda: not app.screen.query_one("#grid-gpu").display)
+        await pilot.press("right_square_bracket", "right_square_bracket", "f")
+        view = app.screen.query_one("#grid-grad_norm", ChartView)
+        await until(pilot, lambda: view.region.height > 30 and view.text().count("\n") + 1 == view.size.height)
+        await pilot.press("f", "m")
+        await until(pilot, lambda: app.screen.query_one("#loss").region.height)
+
+
+def test_smoothing_is_of_raw_values_and_never_of_the_rate() -> None:
+    noise = np.random.default_rng(0).normal(0, 0.3, 4000)
+    history = History.of(
+        {"event": "step", "step": n + 1, "loss": 3 + noise[n], "lr": 1e-3, "grad_norm": 1.0} for n in range(4000)
+    )
+
+    def dots(figure: str, smooth: int) -> int:
+        rows = draw(Request(figure, 100, 30, view=View(smooth=smooth)), history, Axes())
+        return sum("⠀" < c <= "⣿" for row in rows[1:] for text, rgb in row for c in text if rgb == SKY)
+
+    assert dots("loss", 3) < dots("loss", -5) / 3
+    assert dots("lr", 3) == dots("lr", -5) == dots("grad_norm", 3)
+
+
+def test_lost_steps_checkpoints_and_the_flat_stretch_are_marked() -> None:
+    events: list[dict[str, Any]] = [
+        {"event": "step", "step": n, "loss": None if n == 500 else 3.0, "lr": 1e-3} for n in range(1, 1001)
+    ]
+    history = History.of([*events, {"event": "checkpoint", "step": 250}])
+    rows = draw(Request("loss", 110, 20, view=View(plateau=750.0)), history, Axes())
+    text = "\n".join("".join(t for t, _ in row) for row in rows)
+    assert "NaN" in text and "flat since" in text and "▴" in text
+
+
+@pytest.mark.parametrize("axis", ["step", "tokens", "epoch", "time"])
+@pytest.mark.parametrize("log_x", [False, True])
+@pytest.mark.parametrize("figure", list(FIGURES))
+def test_every_figure_is_drawn_on_every_axis(figure: str, axis: str, log_x: bool) -> None:
+    history = History.of(
+        [
+            {
+                "event": "step", "step": n, "time": 100.0 + n, "tokens": n * 8, "epoch": n / 30, "loss": 3.0,
+                "lr": 1e-3, "grad_norm": 1.0, "tokens_per_s": 5e4, "mfu": 0.3, "memory": 2**30,
+            }
+            for n in range(1, 100)
+        ]
+        + [{"event": "system", "time": 100.0 + n, "gpu_utilisation": 90, "gpu_power": 500} for n in range(1, 90)]
+    )  # fmt: skip
+    request = Request(figure, 70, 12, view=View(x=axis, log_x=log_x, cursor=2.0))
+    rows = draw(request, history, Axes())
+    text = "\n".join("".join(t for t, _ in row) for row in rows)
+    assert any("⠀" < c <= "⣿" for c in text) and {len(line) for line in text.split("\n")} == {70}
+    for width, height in ((3, 2), (16, 5), (20, 6)):
+        draw(Request(figure, width, height, view=request.view), history, Axes())
+        draw(Request(figure, width, height), History(), Axes())
+
+
+def test_a_snapshot_does_not_change_when_the_history_grows_or_is_cut(here: Path) -> None:
+    follower = Follower(make_run(here / "runs", steps=300))
+    follower.poll()
+    history = follower.history
+    copied = snapshot(history)
+    losses = copied.steps["loss"].copy()
+    history.apply({"event": "resume", "step": 100})
+    for step in range(101, 400):
+        history.apply({"event": "step", "step": step, "loss": 0.0})
+    assert len(copied.steps) == 300 and (copied.steps["loss"] == losses).all()
+    assert copied.step == 300 and history.step == 399
+
+
+@pytest.mark.parametrize(
+    ("step", "planned", "end"),
+    [(0, 800, 12.5), (90, 800, 100), (99, 800, 200), (500, 800, 800), (900, 800, 1000), (30, None, 50), (0, None, 1)],
+)
+def test_the_step_axis_ends_at_the_plan_halved_while_the_run_fits(step: int, planned: int | None, end: float) -> None:
+    history = History()
+    if planned:
+        history.apply({"event": "start", "max_steps": planned})
+    if step:
+        history.apply({"event": "step", "step": step, "loss": 1.0})
+    assert horizon(history) == end
+
+
+def test_the_steep_beginning_is_left_out_of_the_linear_axis_only() -> None:
+    history = History.of(
+        [{"event": "start", "max_steps": 1000}]
+        + [{"event": "step", "step": s, "loss": 3 + 8 * math.exp(-s / 20), "lr": 1e-3} for s in range(1, 900)]
+    )
+    axes = Axes()
+    draw(Request("loss", 80, 20), history, axes)
+    assert axes.y is not None and axes.y[1] < 4
+    draw(Request("loss", 80, 20, log_y=True), history, axes)
+    assert axes.y is not None and axes.y[1] > 8
+
+
+def test_a_constant_learning_rate_is_drawn_as_one_straight_line() -> None:
+    history = History.of([{"event": "step", "step": s, "loss": 3.0, "lr": 6e-4} for s in range(1, 500)])
+    rows = draw(Request("lr", 70, 10), history, Axes())
+    drawn = [y for y, row in enumerate(rows[1:]) if any("⠀" < c <= "⣿" for text, _ in row for c in text)]
+    assert len(drawn) == 1
+
+
+def test_unknown_figures_stay_unknown() -> None:
+    shown = status(History(), "x", "queued")
+    assert all(math.isnan(v) for v in (shown.train_loss, shown.val_loss, shown.mfu, shown.memory, shown.eta))
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_the_header_never_exceeds_its_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    header = RunHeader()
+    monkeypatch.setattr(RunHeader, "size", property(lambda self: type("S", (), {"width": width, "height": 2})()))
+    header._reactive_status = RunStatus(  # type: ignore[attr-defined]
+        "a-run-with-quite-a-long-name-20250615-150000", "running", 123_456, 600_000, 3.1, 3.2, 0.01, 3.1, 6e-4, 1.2,
+        1.2e6, 0.4, 2**36, 4000.0, "NVIDIA H200",
+    )  # fmt: skip
+    for line in header.render().plain.split("\n"):
+        assert len(line) <= max(width, 60 if width < 60 else width)
+
+
+DIAGNOSIS = {
+    "verdict": "plateau",
+    "why_verdict": "flat for [b]300[/b] steps",
+    "tldr": "more data \x1b[31m",
+    "causes": [
+        {
+            "id": "x", "title": "[red]less likely", "probability": 0.2, "for": [], "against": [{"text": "no"}],
+            "missing": ["lr"], "fix": "", "confirmed": None,
+        },
+        {
+            "id": "data_repetition", "title": "the same data", "probability": 0.86,
+            "for": [{"text": "24 epochs", "figures": {}}], "against": [], "missing": [], "fix": "add shards",
+            "predicted_gain": {"low": 0.1, "mid": 0.2, "high": 0.3}, "confirmed": True,
+        },
+        {"id": "capacity", "title": "too small", "probability": 0.01, "for": [], "against": [], "missing": []},
+    ],
+    "levers": [{"id": "l", "text": "a larger model", "gain_equal_tokens": {"low": 0.0, "mid": 0.1, "high": 0.2}}],
+}  # fmt: skip
+
+
+def test_the_pane_ranks_causes_and_shows_text_as_text() -> None:
+    shown = "\n".join(line.plain for line in lines(DIAGNOSIS, 60))
+    assert shown.index("the same data") < shown.index("[red]less likely")
+    assert "86%" in shown and "+ 24 epochs" in shown and "− no" in shown and "? lr" in shown and "→ add shards" in shown
+    assert "confirmed by a probe" in shown and "0.200 (0.100 to 0.300)" in shown and "a larger model" in shown
+    assert "too small" not in shown and "\x1b" not in shown and "[b]300[/b]" in shown
+    assert all(len(line.plain) <= 60 for line in lines(DIAGNOSIS, 60))
+    assert verdict_line(DIAGNOSIS).plain == "plateau: the same data 86%"
+    undecided = verdict_line({**DIAGNOSIS, "verdict": "not_enough_evidence"})
+    assert undecided.plain == "not enough evidence; suspected: the same data 86%"
+    assert verdict_line({**DIAGNOSIS, "causes": []}).plain == "plateau: flat for [b]300[/b] steps"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [([], ["a"], 0), (["a", "b"], ["a", "b", "c"], 2), (["a", "b", "c"], ["b", "c", "d"], 2), (["a"], ["b"], 0)],
+)
+def test_a_growing_log_is_written_from_where_it_grew(old: list[str], new: list[str], same: int) -> None:
+    assert _overlap(old, new) == same

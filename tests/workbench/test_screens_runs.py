@@ -1,0 +1,159 @@
+"""The Runs screen, on real run directories."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from textual.widgets import Static
+
+from engine.events import EventWriter
+from tests.workbench.conftest import Wait
+from tests.workbench.folders import NOW, make_run
+from workbench.app import GptbenchApp
+from workbench.screens.compare import CompareScreen
+from workbench.screens.runs import RunsScreen
+from workbench.widgets.chart import ChartView
+from workbench.widgets.table import Table
+
+
+def cells(app: GptbenchApp, row: int) -> list[str]:
+    return [cell.plain for cell in app.screen.query_one(Table).get_row_at(row)]
+
+
+async def test_it_lists_runs_newest_first_with_state_progress_loss_and_age(runs: Path, until: Wait) -> None:
+    app = GptbenchApp(runs, clock=lambda: NOW)
+    async with app.run_test(size=(120, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
+        assert cells(app, 0)[0] == "gpt2-10m-20250615-155500"
+        assert cells(app, 1)[:3] == ["demo-1m-20250615-150000", "✗ dead", "███   75%"]
+        assert cells(app, 1)[4] == "2.7404"
+        assert cells(app, 2)[1] == "✓ finished" and cells(app, 2)[-1] == "1d01h"
+        assert "3 runs" in str(app.screen.query_one("#summary", Static).content)
+
+
+async def test_the_table_follows_what_runs_write_and_keeps_its_cursor(runs: Path, until: Wait) -> None:
+    app = GptbenchApp(runs, clock=lambda: NOW)
+    async with app.run_test(size=(120, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
+        await pilot.press("j", "j")
+        writer = EventWriter(runs / "gpt2-10m-20250615-155500")
+        writer.write("eval", step=130, split="heldout", loss=1.2345, se=0.01, documents=3, tokens=5)
+        writer.close()
+        await until(pilot, lambda: cells(app, 0)[4] == "1.2345")
+        make_run(runs, "newest", steps=5, age=1.0)
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 4)
+        assert str(app.screen.query_one(Table).current_key).endswith("seed-40m-20250614-110000")
+
+
+async def test_filter_enter_and_escape(runs: Path, until: Wait) -> None:
+    app = GptbenchApp(runs, clock=lambda: NOW)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
+        await pilot.press("slash", *"FINI", "enter")
+        assert app.screen.query_one(Table).row_count == 1
+        assert "1 of 3 runs" in str(app.screen.query_one("#summary", Static).content)
+        await pilot.press("escape")
+        assert app.screen.query_one(Table).row_count == 3
+        await pilot.press("slash", *"zzz")
+        assert "no run matches" in str(app.screen.query_one("#empty", Static).content)
+
+
+async def test_enter_opens_the_run_under_the_cursor(runs: Path, until: Wait) -> None:
+    app = GptbenchApp(runs, clock=lambda: NOW)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
+        await pilot.press("down", "enter")
+        assert app.current_mode == "run"
+        assert app.run_dir == runs / "demo-1m-20250615-150000"
+
+
+async def test_an_empty_folder_says_what_to_do(here: Path, until: Wait) -> None:
+    app = GptbenchApp(here / "nothing")
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "no runs in nothing yet" in str(app.screen.query_one("#empty", Static).content))
+        assert "b there builds a sample" in str(app.screen.query_one("#empty", Static).content)
+        await pilot.press("n")
+        assert app.current_mode == "data"
+
+
+async def test_names_and_verdicts_from_files_are_neither_markup_nor_escapes(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", "[red]a[bold] \x1b[31mb", steps=5)
+    (run_dir / "diagnosis.json").write_text('{"verdict": "[blink]\\u001b[5m"}')
+    app = GptbenchApp(here / "runs", clock=lambda: NOW)
+    async with app.run_test(size=(140, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 1)
+        assert cells(app, 0)[0] == "[red]a[bold] ␛[31mb"
+        assert cells(app, 0)[6] == "[blink]␛[5m"
+        await pilot.press("enter")
+        await pilot.pause(0.3)
+        assert "\x1b" not in app.export_screenshot()
+
+
+async def test_stopping_what_does_not_run_says_so_and_changes_nothing(runs: Path, until: Wait) -> None:
+    app = GptbenchApp(runs, clock=lambda: NOW)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
+        await pilot.press("s")
+        await until(pilot, lambda: len(app._notifications))
+        assert "is not running" in next(iter(app._notifications)).message
+
+
+async def test_a_thousand_runs_are_listed_and_moved_through(here: Path, until: Wait) -> None:
+    from workbench.runs.store import RunSummary
+    from workbench.screens.runs import RunsListed
+
+    app = GptbenchApp(here / "none", clock=lambda: NOW)
+    async with app.run_test(size=(120, 30)) as pilot:
+        many = [RunSummary(f"/r/{i}", f"run-{i}", "finished", i, 1000, 3.0, None, NOW - i, 1e5) for i in range(1000)]
+        assert isinstance(app.screen, RunsScreen)
+        app.screen._shown = False
+        app.screen.post_message(RunsListed(many))
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 1000)
+        await pilot.press("G")
+        assert app.screen.query_one(Table).current_key == "/r/999"
+
+
+async def test_marked_runs_are_compared(runs: Path, until: Wait) -> None:
+    app = GptbenchApp(runs, clock=lambda: NOW)
+    async with app.run_test(size=(120, 40), notifications=True) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
+        await pilot.press("c")
+        assert "two runs" in next(iter(app._notifications)).message
+        await pilot.press("space", "space", "c")
+        await until(pilot, lambda: isinstance(app.screen, CompareScreen) and app.screen.histories)
+        view = app.screen.query_one("#compare-chart", ChartView)
+        await until(pilot, lambda: "━ gpt2-10m-20250615-155500" in view.text() and "demo-1m" in view.text())
+        await pilot.press("a", "v")
+        await until(pilot, lambda: "train loss / tokens" in view.text())
+        names = [row[0].plain for row in map(app.screen.query_one(Table).get_row_at, range(8))]
+        assert "best val loss" in names and "wall time" not in names[:3]
+        await pilot.press("escape")
+        assert isinstance(app.screen, RunsScreen) and "2 marked" in str(
+            app.screen.query_one("#summary", Static).content
+        )
+
+
+async def test_delete_asks_and_rename_and_note_last(runs: Path, until: Wait) -> None:
+    app = GptbenchApp(runs, clock=lambda: NOW)
+    async with app.run_test(size=(140, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
+        await pilot.press("D", "n")
+        assert (runs / "gpt2-10m-20250615-155500").is_dir()
+        await pilot.press("N", *"good", "enter")
+        await until(pilot, lambda: cells(app, 0)[-2] == "good")
+        await pilot.press("R", "ctrl+a", "ctrl+k", *"best", "enter")
+        await until(pilot, lambda: (runs / "best" / "config.toml").is_file() and cells(app, 0)[0] == "best")
+        await pilot.press("g", "D", "y")
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 2)
+        assert not (runs / "best").exists()
+
+
+async def test_a_filter_compares_figures_and_says_what_it_does_not_know(runs: Path, until: Wait) -> None:
+    app = GptbenchApp(runs, clock=lambda: NOW)
+    async with app.run_test(size=(120, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
+        await pilot.press("slash", *"step>500 not fin", "enter")
+        assert app.screen.query_one(Table).row_count == 1 and cells(app, 0)[0].startswith("demo")
+        await pilot.press("slash")
+        app.screen.query_one("#filter").value = "layrs=3"  # type: ignore[attr-defined]
+        await until(pilot, lambda: "did you mean layers?" in str(app.screen.query_one("#summary", Static).content))

@@ -1,0 +1,177 @@
+"""Every screen as a picture, at 80×24 and 120×36, dark; the Run and Data screens light as well.
+
+What varies between machines is set fast: the clock, the device, sizes on disk (they depend on the parquet writer). So
+are the diagnosis and the plan: their figures and words belong to the explainer and the planner, whose own tests hold
+them, and the other tests of these screens use the real ones. After a wanted change:
+``pytest tests/workbench/test_screens_snapshots.py --snapshot-update``, then look at the pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+from textual.widgets import Static
+
+from engine.plan import Plan
+from tests.workbench.conftest import Wait
+from tests.workbench.folders import NOW
+from workbench.app import GptbenchApp
+from workbench.runs.machine import Machine
+from workbench.screens.messages import Diagnosed
+from workbench.screens.run import RunScreen
+from workbench.widgets.chart import ChartView
+from workbench.widgets.document_view import DocumentView
+from workbench.widgets.plateau_pane import PlateauPane
+from workbench.widgets.preflight import Preflight
+from workbench.widgets.statistics_pane import StatisticsPane
+from workbench.widgets.table import Table
+
+Compare = Callable[..., bool]
+Before = Callable[[Pilot[None]], Awaitable[None]]
+
+SIZES = [pytest.param((80, 24), id="80x24"), pytest.param((120, 36), id="120x36")]
+
+DIAGNOSIS: dict[str, Any] = {
+    "verdict": "overfitting",
+    "why_verdict": "held-out loss rose by 0.231 ± 0.016 since step 300 while the loss on seen documents fell by 0.170",
+    "tldr": "Overfitting at 2.740: the same data too many times. Add shards.",
+    "causes": [
+        {
+            "id": "data_repetition", "title": "The same data too many times", "probability": 0.94,
+            "for": [{"text": "6.7 epochs over 90,000 unique tokens"}, {"text": "the gap to seen documents grows"}],
+            "against": [], "missing": [], "fix": "Train on more unique text: at most about 4 epochs of it.",
+            "predicted_gain": {"low": 0.2, "mid": 0.3, "high": 0.5},
+        },
+        {
+            "id": "capacity", "title": "The model is too small for these tokens", "probability": 0.08,
+            "for": [], "against": [{"text": "the loss on seen documents still falls"}], "missing": [],
+            "fix": "A larger model.",
+        },
+    ],
+}  # fmt: skip
+
+PLAN = Plan(
+    parameters=12_300_000, tokens_per_step=8192, max_steps=2000, total_tokens=16_384_000, epochs=1417.9,
+    memory=5 << 28, memory_available=16 << 30, seconds=4000.0, flops=1e15,
+    warnings=["1417.9 epochs over 11,555 unique tokens: add shards or lower train.max_steps"],
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _set_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.runs.machine.machine", lambda device="auto": Machine("cpu", "test CPU", 16 << 30))
+    monkeypatch.setattr("engine.plan.plan", lambda config, **known: PLAN)
+    monkeypatch.setattr("workbench.screens.data.size", lambda value: "1 KiB")
+    monkeypatch.setattr("workbench.widgets.statistics_pane.size", lambda value: "1 KiB")
+    monkeypatch.setattr(
+        RunScreen, "_diagnose", lambda self, message: self.post_message(Diagnosed(message.run_dir, DIAGNOSIS))
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_runs(snap_compare: Compare, runs: Path, until: Wait, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: pilot.app.screen.query_one(Table).row_count == 3)
+
+    assert snap_compare(GptbenchApp(runs, clock=lambda: NOW), terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_compare(snap_compare: Compare, runs: Path, until: Wait, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: pilot.app.screen.query_one(Table).row_count == 3)
+        await pilot.press("space", "space", "c")
+        view = pilot.app.screen.query_one("#compare-chart", ChartView)
+        await until(pilot, lambda: "val loss" in view.text())
+
+    assert snap_compare(GptbenchApp(runs, clock=lambda: NOW), terminal_size=size, run_before=before)
+
+
+def test_runs_when_there_are_none(snap_compare: Compare, here: Path, until: Wait) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: "no runs in" in str(pilot.app.screen.query_one("#empty", Static).content))
+
+    assert snap_compare(GptbenchApp(here / "runs", clock=lambda: NOW), terminal_size=(80, 24), run_before=before)
+
+
+def test_help(snap_compare: Compare, runs: Path) -> None:
+    app = GptbenchApp(runs / "none", clock=lambda: NOW)
+    assert snap_compare(app, terminal_size=(80, 24), press=["3", "question_mark"])
+
+
+def run_drawn(until: Wait, theme: str) -> Before:
+    async def before(pilot: Pilot[None]) -> None:
+        pilot.app.theme = theme
+        screen = pilot.app.screen
+        await until(pilot, lambda: screen.query_one(PlateauPane).diagnosis)
+        for view in screen.query(ChartView):
+            await until(
+                pilot, lambda view=view: not view.size.height or view.text().count("\n") + 1 == view.size.height
+            )
+
+    return before
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
+@pytest.mark.parametrize("size", SIZES)
+def test_run(snap_compare: Compare, runs: Path, until: Wait, size: tuple[int, int], theme: str) -> None:
+    app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000", clock=lambda: NOW)
+    assert snap_compare(app, terminal_size=size, run_before=run_drawn(until, theme))
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_charts(snap_compare: Compare, runs: Path, until: Wait, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await run_drawn(until, "textual-dark")(pilot)
+        await pilot.press("m")
+        grid = pilot.app.screen.query_one("#grid")
+        await until(pilot, lambda: not pilot.app.screen.query_one("#grid-power").display)
+        for view in grid.query(ChartView):
+            await until(pilot, lambda view=view: not view.display or view.text().count("\n") + 1 == view.size.height)
+
+    app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000", clock=lambda: NOW)
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_data_with_statistics(snap_compare: Compare, shards: Path, until: Wait, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        screen = pilot.app.screen
+        await until(pilot, lambda: screen.query_one("#shards", Table).row_count == 3)
+        await pilot.press("j", "space", "s")
+        await until(pilot, lambda: screen.query_one(StatisticsPane).figures)
+
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
+@pytest.mark.parametrize("size", SIZES)
+def test_document_as_tokens(
+    snap_compare: Compare, shards: Path, until: Wait, size: tuple[int, int], theme: str
+) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        pilot.app.theme = theme
+        screen = pilot.app.screen
+        await until(pilot, lambda: screen.query_one("#shards", Table).row_count == 3)
+        await pilot.press("j", "enter", "j", "j", "t")
+        await until(pilot, lambda: screen.query_one(DocumentView)._pieces)
+
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    assert snap_compare(app, terminal_size=size, run_before=before)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_launch(snap_compare: Compare, shards: Path, until: Wait, size: tuple[int, int]) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: pilot.app.screen.query_one("#shards", Table).row_count == 3)
+        await pilot.press("a", "l")
+        sheet = pilot.app.screen.query_one(Preflight).query_one(Static)
+        await until(pilot, lambda: "unique tokens" in str(sheet.content) and "counting" not in str(sheet.content))
+
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    assert snap_compare(app, terminal_size=size, run_before=before)

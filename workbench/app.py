@@ -1,0 +1,182 @@
+"""The workbench: four screens, the keys that work everywhere, and the command palette. Nothing else.
+
+Screens are modes, so each keeps its state while another is open; they are imported when they are first shown, and
+DuckDB, plotext and the encoding only in the workers that need them. Nothing here imports torch: a run is a process of
+its own, found by its directory, and closing the workbench leaves it going.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from textual import on
+from textual.app import App, SystemCommand
+from textual.message import Message
+from textual.screen import Screen
+
+from workbench.screens.keys import EVERYWHERE, MODES, SCREENS, bindings
+from workbench.screens.messages import CatalogueRead, Counted, Diagnosed, StatusChanged
+
+if TYPE_CHECKING:
+    from workbench.screens.tour import Tour
+
+POLL_LOCAL, POLL_SSH = 0.5, 2.0  # seconds between looks at a run; repainting is what a slow line feels
+PATIENCE = 3.0  # seconds that threads have to end once the workbench is closed
+HANGUP_CHECK = 2.0  # seconds between looks whether the terminal is still there
+
+
+class GptbenchApp(App[None]):
+    """The workbench on a runs folder.
+
+    Args:
+        runs_root: folder of run directories; it need not exist yet.
+        open_run: run directory to show at once.
+        data_paths: parquet files, folders or globs to show at once.
+        demo: folder in which the demo is to be played, on these screens.
+        clock: the time, for ages; tests freeze it.
+    """
+
+    TITLE = "gptbench"
+    CSS_PATH = "app.tcss"
+    BINDINGS = bindings(EVERYWHERE)
+
+    def __init__(
+        self,
+        runs_root: Path,
+        open_run: Path | None = None,
+        data_paths: list[str] | None = None,
+        demo: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        # Read once, by App's own __init__: the screen that is painted first.
+        self.DEFAULT_MODE = "run" if open_run else "data" if data_paths or demo else "runs"  # type: ignore[misc]
+        super().__init__()
+        self.runs_root = runs_root
+        self.run_dir = open_run
+        self.data_paths = list(data_paths or [])
+        self.selected: list[str] = []  # shards chosen on the Data screen, for Launch
+        self.statistics: dict[frozenset[str], dict[str, Any]] = {}  # shards → what was counted of them
+        self.recipe = ""  # recipe that the next run takes, and what it leaves of which shards, if previewed
+        self.planned_tokens: int | None = None  # that the run planned on the Launch screen trains on
+        self.recipe_effect: tuple[frozenset[str], dict[str, Any] | None] | None = None
+        self.clock = clock
+        self.demo = demo
+        self.tour: Tour | None = None
+        self._left = threading.Event()
+        for _, mode, _ in MODES:
+            self.add_mode(mode, partial(_make_screen, mode))
+        over_ssh = "SSH_CONNECTION" in os.environ
+        if over_ssh and "TEXTUAL_ANIMATIONS" not in os.environ:
+            self.animation_level = "none"
+        self.poll_seconds = _seconds("GPTBENCH_POLL", POLL_SSH if over_ssh else POLL_LOCAL)
+
+    def on_mount(self) -> None:
+        """Watch for a terminal that went away without a signal."""
+        if not self.is_headless and not self.is_web:
+            self.set_interval(HANGUP_CHECK, self._leave_if_hung_up)
+        if self.demo is not None:
+            from workbench.screens.tour import Tour
+
+            self.tour = Tour(self, self.demo)
+            self.tour.begin()
+
+    @on(CatalogueRead)
+    @on(Counted)
+    @on(StatusChanged)
+    @on(Diagnosed)
+    def _heard(self, message: Message) -> None:
+        if self.tour is not None:
+            self.tour.hear(message)
+
+    def on_unmount(self) -> None:
+        """Closed: a thread that hangs on a slow disk must not keep the process (Python waits for its threads)."""
+        if not self.is_headless:
+            threading.Thread(target=self._leave_anyhow, daemon=True, name="leave").start()
+
+    def run(self, *args: Any, **options: Any) -> Any:
+        """Run until it is closed; as ``textual.app.App.run``."""
+        try:
+            return super().run(*args, **options)
+        finally:
+            self._left.set()
+
+    def _leave_anyhow(self) -> None:
+        if not self._left.wait(PATIENCE):
+            os._exit(self.return_code or 0)
+
+    def action_show_mode(self, mode: str) -> None:
+        """Open a screen. A modal one, such as the help, is closed first."""
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        self.switch_mode(mode)
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        from workbench.screens.help import HelpScreen
+
+        if not isinstance(self.screen, HelpScreen):
+            self.push_screen(HelpScreen(self.current_mode))
+
+    def open_run(self, run_dir: Path) -> None:
+        """Show a run on the Run screen."""
+        from workbench.screens.run import RunScreen
+
+        self.run_dir = run_dir
+        self.action_show_mode("run")
+        if isinstance(self.screen, RunScreen) and self.screen.is_mounted:
+            self.screen.follow()  # it was open already, on another run
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every key of the table by its help text, then Textual's own commands that make sense here."""
+        titles = {mode: title for _, mode, title in MODES}
+        for key in SCREENS.get(self.current_mode, ()):
+            if key.action:
+                title = f"{titles[self.current_mode]}: {key.label or key.help}"
+                yield SystemCommand(title, f"{key.help}  ({key.display})", partial(self._run_key, key.action))
+        for _, mode, title in MODES:
+            yield SystemCommand(f"Show {title}", f"the {title} screen", partial(self.action_show_mode, mode))
+        yield SystemCommand("Help", "every key", self.action_help)
+        for command in super().get_system_commands(screen):
+            if command.title in ("Theme", "Quit", "Screenshot"):
+                yield command
+
+    async def _run_key(self, action: str) -> None:
+        await self.run_action(action, default_namespace=self.screen)
+
+    def _leave_if_hung_up(self) -> None:
+        """A terminal that is gone reads as an endless end of file: leave rather than spin. Runs go on."""
+        if sys.__stdin__ is None or not os.isatty(sys.__stdin__.fileno()):
+            os._exit(129)
+
+
+def _make_screen(mode: str) -> Screen[None]:
+    """Build a screen, importing it only now."""
+    if mode == "data":
+        from workbench.screens.data import DataScreen
+
+        return DataScreen()
+    if mode == "launch":
+        from workbench.screens.launch import LaunchScreen
+
+        return LaunchScreen()
+    if mode == "run":
+        from workbench.screens.run import RunScreen
+
+        return RunScreen()
+    from workbench.screens.runs import RunsScreen
+
+    return RunsScreen()
+
+
+def _seconds(variable: str, default: float) -> float:
+    try:
+        return max(0.05, float(os.environ.get(variable, default)))
+    except ValueError:
+        return default

@@ -1,0 +1,223 @@
+"""The ``gptbench`` command: one verb per job; no verb opens the workbench.
+
+Only the parser stands here. Each verb's work is a function of ``workbench.commands``, imported when it is called, so
+that ``gptbench --help`` starts at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from workbench.text import plain
+
+EPILOG = """\
+first steps:
+  gptbench demo                       the whole job on text of this machine, in about two minutes
+  gptbench data stats SHARDS          what the shards hold: tokens, duplicates
+  gptbench train SHARDS --set model.preset=seed-40m
+  gptbench explain RUN|LOG            why the loss is flat, or that it is not
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line."""
+    parser = argparse.ArgumentParser(
+        prog="gptbench",
+        description="A terminal workbench for people who pre-train small GPTs. Without a verb it opens the workbench.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and exit")
+    runs = argparse.ArgumentParser(add_help=False)
+    runs.add_argument(
+        "--runs", metavar="DIR", default=argparse.SUPPRESS, help="runs folder (else $GPTBENCH_RUNS, else ./runs)"
+    )
+    as_json = argparse.ArgumentParser(add_help=False)
+    as_json.add_argument("--json", action="store_true", help="answer as JSON")
+    parser.add_argument("--runs", metavar="DIR", default=None, help="runs folder (else $GPTBENCH_RUNS, else ./runs)")
+    parser.add_argument("--data", metavar="PATH", action="append", default=[], help="shards the workbench opens on")
+    parser.add_argument("--no-mouse", action="store_true", help="keyboard only: leaves the mouse to the terminal")
+    parser.set_defaults(call="workbench.commands.run:workbench")
+    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
+
+    def verb(
+        name: str, call: str, help: str, *, json: bool = True, into: argparse._SubParsersAction | None = None
+    ) -> argparse.ArgumentParser:
+        parents = [runs, as_json] if json else [runs]
+        made: argparse.ArgumentParser = (into or verbs).add_parser(name, help=help, description=help, parents=parents)
+        made.set_defaults(call=f"workbench.commands.{call}")
+        return made
+
+    demo = verb(
+        "demo", "demo:demo", "the main job on text of this machine: shards, statistics, a run, why, summary", json=False
+    )
+    demo.add_argument("--plain", action="store_true", help="print progress instead of opening the workbench")
+    demo.add_argument(
+        "--dir", metavar="DIR", default=None, help="folder for the demo's shards and runs (default ./demo)"
+    )
+
+    data = verbs.add_parser("data", help="look into parquet shards and pack them")
+    data_verbs = data.add_subparsers(title="verbs", metavar="VERB", required=True)
+    stats = verb("stats", "data:stats", "files, rows, tokens and duplicates of shards", into=data_verbs)
+    stats.add_argument("paths", nargs="+", metavar="PATH", help="parquet files, folders or globs")
+    stats.add_argument("--exact", action="store_true", help="count every token instead of estimating from a sample")
+    pack = verb("pack", "data:pack", "tokenise shards into files the engine maps", into=data_verbs)
+    pack.add_argument("paths", nargs="+", metavar="PATH", help="parquet files, folders or globs")
+    pack.add_argument("-o", "--output", metavar="DIR", help="folder of the packs (else the cache)")
+    pack.add_argument("--encoding", default="gpt2", help="tiktoken encoding (default gpt2)")
+    pack.add_argument("--column", default="text", help="column that holds the documents (default text)")
+    pack.add_argument("--recipe", metavar="FILE", help="pack only what this recipe keeps, held-out documents apart")
+    sql = verb("sql", "shards:sql", "ask shards as the table docs, read-only", into=data_verbs)
+    sql.add_argument("paths", nargs="+", metavar="PATH", help="parquet files, folders or globs")
+    sql.add_argument("-q", "--query", required=True, metavar="SQL", help="one statement; - reads standard input")
+    sql.add_argument("--limit", type=int, default=50, metavar="N", help="rows shown at most (default 50)")
+    sql.add_argument("-o", "--output", metavar="FILE", help="write the whole result to a .parquet or .csv file")
+    recipe = verb("recipe", "shards:recipe", "what a recipe would leave of shards", into=data_verbs)
+    recipe.add_argument("recipe", metavar="RECIPE", help="TOML file: filters, deduplicate, held_out")
+    recipe.add_argument("paths", nargs="+", metavar="PATH", help="parquet files, folders or globs")
+    recipe.add_argument("--exact", action="store_true", help="count every token")
+    recipe.add_argument("--config", metavar="FILE", help="configuration of the planned run, for its epochs")
+    recipe.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one option of it")
+    fetch = verb("fetch", "shards:fetch", "bring shards of a dataset from the Hugging Face hub", into=data_verbs)
+    fetch.add_argument("dataset", metavar="DATASET", help="for example HuggingFaceFW/fineweb-edu")
+    fetch.add_argument("--config", metavar="C", help="the dataset's configuration, for example sample-10BT")
+    fetch.add_argument("--split", metavar="S", help="only this split (default train where there is one)")
+    fetch.add_argument("--shards", type=int, metavar="N", help="the first N shards (default all)")
+    fetch.add_argument("--revision", metavar="R", help="branch, tag or commit (default main)")
+    fetch.add_argument("-o", "--output", metavar="DIR", help="folder for the shards (default ./NAME)")
+
+    train = verb("train", "run:train", "start a run of its own, which outlives this terminal; prints its directory")
+    train.add_argument(
+        "paths", nargs="*", metavar="PATH", help="shards to train on (else data.paths of the configuration)"
+    )
+    train.add_argument("--config", metavar="FILE", help="TOML configuration")
+    train.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="one option, for example optim.lr=3e-4; see --options",
+    )
+    train.add_argument("--options", action="store_true", help="list every option with its default, and exit")
+    train.add_argument("--name", help="begin of the run's name (default: the preset)")
+    train.add_argument("--wait", action="store_true", help="show progress until the run ends")
+    train.add_argument(
+        "--nproc", metavar="N", type=int, help="processes on this machine, one a GPU (train.processes; default 1)"
+    )
+    train.add_argument("--nodes", metavar="N", type=int, default=1, help="machines, for --print-command (default 1)")
+    train.add_argument(
+        "--print-command",
+        action="store_true",
+        help="make the run without starting it; print the torchrun and Slurm lines that start it",
+    )
+
+    verb("runs", "run:runs", "list runs")
+    stop = verb("stop", "run:stop", "end a run's step, write a checkpoint, stop")
+    stop.add_argument("target", metavar="RUN")
+    resume = verb("resume", "run:resume", "go on from a run's newest checkpoint")
+    resume.add_argument("target", metavar="RUN")
+    resume.add_argument("--wait", action="store_true", help="show progress until the run ends")
+
+    branch = verb("branch", "model:branch", "start a run from a checkpoint of another, with changed options")
+    branch.add_argument("target", metavar="RUN")
+    branch.add_argument("--from-step", metavar="N", type=int, required=True, help="step of the checkpoint")
+    branch.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one changed option")
+    branch.add_argument("--name", help="begin of the new run's name (default: the run's, with the step)")
+    branch.add_argument("--no-start", action="store_true", help="make the run without starting it")
+    branch.add_argument("--wait", action="store_true", help="show progress until the run ends")
+
+    sample = verb("sample", "model:sample", "write text with a run's model")
+    sample.add_argument("target", metavar="RUN")
+    sample.add_argument("--prompt", metavar="TEXT", default="", help="text that the model goes on from")
+    sample.add_argument("--tokens", metavar="N", type=int, default=200, help="tokens, at most (default 200)")
+    sample.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest token (default 0.8)")
+    sample.add_argument("--top-k", metavar="K", type=int, default=0, help="from the K likeliest tokens (0: from all)")
+    sample.add_argument("--top-p", metavar="P", type=float, default=1.0, help="from the likeliest that make up P")
+    sample.add_argument("--seed", type=int, default=0, help="the same seed writes the same text (default 0)")
+    sample.add_argument("--device", default="auto", help="cuda, mps, cpu or auto")
+    hf = verb("hf", "model:hf", "write a run's model as a folder that transformers loads")
+    hf.add_argument("target", metavar="RUN")
+    hf.add_argument("-o", "--output", metavar="DIR", required=True, help="folder to write; it must be new or empty")
+    for of_checkpoint in (sample, hf):
+        of_checkpoint.add_argument("--step", default="newest", help="a checkpoint's step, newest (default) or best")
+
+    import_log = verb("import", "why:import_log", "make a run directory of another trainer's log")
+    import_log.add_argument("target", metavar="LOG")
+    import_log.add_argument("--name", help="begin of the run's name (default: the log's)")
+    explain = verb("explain", "why:explain", "why a run is flat: verdict, causes with evidence, what to do")
+    export = verb("export", "why:export", "the markdown summary of a run")
+    export.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE.md",
+        help="file to write (else summary.md in the run; for a log, standard output)",
+    )
+    for with_facts in (explain, export):
+        with_facts.add_argument("target", metavar="RUN|LOG", help="a run, or a log of another trainer")
+        with_facts.add_argument(
+            "--data", metavar="PATH", nargs="+", default=[], help="shards trained on: their unique tokens are counted"
+        )
+        with_facts.add_argument("--unique-tokens", metavar="N", type=float, help="unique tokens trained on")
+    for with_facts in (explain, export, import_log):
+        with_facts.add_argument(
+            "--fact",
+            metavar="KEY=VALUE",
+            action="append",
+            default=[],
+            help="a fact that the log does not say, for example lr=1e-3",
+        )
+
+    verb("doctor", "doctor:doctor", "terminal, GPU, versions, disk: what would go wrong here")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0 done, 1 the work failed, 2 wrong usage."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.version:
+        from importlib.metadata import version
+
+        print(f"gptbench {version('gptbench')}")
+        return 0
+    module, function = args.call.split(":")
+    try:
+        return int(getattr(importlib.import_module(module), function)(args))
+    except KeyboardInterrupt:
+        print("gptbench: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except BrokenPipeError:  # `gptbench … | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        from data.files import ShardError
+        from engine.config import ConfigError
+        from workbench.errors import UserError
+
+        if isinstance(error, ConfigError):
+            code = 2
+        elif isinstance(error, (UserError, ShardError)):
+            code = getattr(error, "exit_code", 1)
+        elif isinstance(error, OSError) and error.filename is not None:
+            code, error = 1, UserError(f"{error.filename}: {error.strerror}")
+        elif os.environ.get("GPTBENCH_TRACEBACK"):
+            raise
+        else:
+            code, error = (
+                1,
+                UserError(
+                    f"an error of gptbench itself ({type(error).__name__}: {error}); "
+                    "GPTBENCH_TRACEBACK=1 shows where: please report it"
+                ),
+            )
+        print(f"gptbench: {plain(error)}", file=sys.stderr)
+        return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,238 @@
+"""The markdown summary of a run: facts, curve, evidence, causes, what to do, and one line to remember.
+
+All text that came from files or people is escaped for markdown and HTML: a run's summary may be read in a browser.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from workbench import plot
+from workbench.plateau.diagnose import Diagnosis, RankedCause, diagnose
+from workbench.plateau.interval import Interval
+from workbench.plateau.report import bar
+from workbench.plateau.table import evidence_rows
+from workbench.runs.facts import Fact, Facts
+from workbench.runs.history import History
+from workbench.runs.read import Source, read_run
+from workbench.text import plain
+
+FILE_NAME, DIAGNOSIS_NAME = "summary.md", "diagnosis.json"
+# What markdown or GitHub's dialect would obey inside a line: marks, links and images, tables, mathematics, mentions,
+# and addresses that become links by themselves. All our text stands behind a lead, so marks of a line's begin do not.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]|~$@#]|(?<=[A-Za-z]):(?=//)|(?<=\bwww)\.)", re.IGNORECASE)
+_UNITS = {
+    "parameters": "", "tokens_per_step": " tokens", "tokens_seen": " tokens", "unique_tokens": " tokens",
+    "effective_unique_tokens": " tokens", "train_tokens": " tokens", "val_tokens": " tokens", "step_seconds": " s",
+}  # fmt: skip
+
+
+def escape(text: object) -> str:
+    """Foreign text as one line that markdown and HTML show and do not obey."""
+    return _SPECIAL.sub(r"\\\1", html.escape(plain(text), quote=False))
+
+
+def summary(history: History, facts: Facts, diagnosis: Diagnosis, name: str = "run") -> str:
+    """The whole summary as markdown."""
+    sections = [
+        _head(diagnosis, name),
+        _facts(facts),
+        _curve(history, diagnosis),
+        _evidence(diagnosis),
+        _causes(diagnosis),
+        _advice(diagnosis),
+        _missing(diagnosis),
+        [f"**TL;DR** {escape(diagnosis.tldr)}", ""],
+    ]
+    return "\n".join(line for section in sections for line in section)
+
+
+def write_summary(run_dir: Path, known: tuple[Source, Diagnosis] | None = None) -> Path:
+    """Write ``summary.md`` and ``diagnosis.json`` into a run directory, each whole or not at all; returns the summary.
+
+    Args:
+        known: the run as read and its diagnosis, where the caller has them (with facts a person gave).
+    """
+    run_dir = Path(run_dir)
+    if known is None:
+        source = read_run(run_dir)
+        known = source, diagnose(source.history, source.facts, run_dir)
+    source, diagnosis = known
+    write_diagnosis(run_dir, diagnosis.to_dict())
+    path = run_dir / FILE_NAME
+    write_atomically(path, summary(source.history, source.facts, diagnosis, source.name))
+    return path
+
+
+def write_diagnosis(run_dir: Path, answer: dict[str, Any]) -> Path:
+    """Write ``diagnosis.json``, whole or not at all."""
+    path = run_dir / DIAGNOSIS_NAME
+    write_atomically(path, json.dumps(answer, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    return path
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file by way of a temporary one beside it. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text, encoding="utf-8", errors="replace")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _head(d: Diagnosis, name: str) -> Iterator[str]:
+    yield f"# {escape(name)}"
+    yield ""
+    yield f"**{d.verdict.name.replace('_', ' ')}**: {escape(d.verdict.why)}."
+    yield ""
+    yield f"Expected loss: {_expected(d)}."
+    e = d.evidence
+    noise = "unknown" if e.noise.eval_se is None else f"{e.noise.eval_se:.4f} nats"
+    yield f"Noise of an evaluation: {noise} ({escape(e.noise.basis)})."
+    yield ""
+
+
+def _expected(d: Diagnosis) -> str:
+    expected = d.evidence.expected
+    return escape(expected.basis if expected.loss is None else f"{expected.loss}, by {expected.basis}")
+
+
+def _facts(facts: Facts) -> Iterator[str]:
+    yield "## Facts"
+    yield ""
+    yield "| fact | value | source |"
+    yield "|---|---|---|"
+    for key, fact in facts.items():
+        if fact is not None:
+            yield f"| `{key}` | {escape(_value(key, fact))} | {escape(fact.source)} |"
+    yield ""
+
+
+def _value(key: str, fact: Fact) -> str:
+    value = fact.value
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}{_UNITS.get(key, '')}"
+    if isinstance(value, float):
+        return f"{value:.4g}{_UNITS.get(key, '')}"
+    return str(value)
+
+
+def _curve(history: History, d: Diagnosis) -> Iterator[str]:
+    series = []
+    train = d.evidence.train
+    for label, curve in (("train", train), ("held out", d.evidence.main if d.evidence.main_is_heldout else None)):
+        if curve is not None and len(curve) >= 2:
+            series.append(plot.Series(curve.step, curve.loss, label=label))
+    seen = history.seen
+    if len(seen) >= 2:
+        series.append(plot.Series(seen["step"].copy(), seen["loss"].copy(), label="seen"))
+    if not series:
+        return
+    yield "## Curve"
+    yield ""
+    yield "```text"
+    # From the end of the warm-up on: the fall from the initial loss would leave one row for all the rest.
+    late = [c.between(d.evidence.warm, math.inf).loss for c in (d.evidence.main, train)]
+    limits = plot.span(*late, pad=0.05) if len(late[0]) >= 2 else None
+    title = "loss (nats per token) over steps"
+    chart = plot.line_chart(series, width=76, height=18, title=title, ylim=limits, colour=False)
+    yield from (line.rstrip() for line in chart.splitlines())
+    yield "```"
+    yield ""
+
+
+def _evidence(d: Diagnosis) -> Iterator[str]:
+    rows = evidence_rows(d.evidence)
+    if not rows:
+        return
+    yield "## Evidence"
+    yield ""
+    yield f"| step | {'val' if d.evidence.main_is_heldout else 'train'} loss | comment |"
+    yield "|---:|---|---|"
+    for row in rows:
+        noise = "" if row.noise is None else f" ± {row.noise:.4f}"
+        yield f"| {row.step} | {row.loss:.4f}{noise} | {escape(row.comment)} |"
+    yield ""
+
+
+def _causes(d: Diagnosis) -> Iterator[str]:
+    yield "## Why"
+    yield ""
+    if not d.probable:
+        yield "No cause is more probable than not."
+        yield ""
+    for number, cause in enumerate(d.causes, start=1):
+        if cause.probability >= 0.2:
+            yield from _cause(number, cause)
+    rest = [f"`{c.id}` {c.probability:.0%}" for c in d.causes if c.probability < 0.2]
+    if rest:
+        yield f"Unlikely: {', '.join(rest)}."
+        yield ""
+
+
+def _cause(number: int, cause: RankedCause) -> Iterator[str]:
+    confirmed = {None: "", True: ", confirmed by experiment", False: ", refuted by experiment"}[cause.confirmed]
+    yield f"### {number}. {escape(cause.title)} `{bar(cause.probability)}` {cause.probability:.0%}{confirmed}"
+    yield ""
+    if cause.tied_with:
+        yield f"- tied with {', '.join(f'`{name}`' for name in cause.tied_with)}: the metrics cannot tell them apart"
+    for lead, findings in (("for", cause.speaking_for), ("against", cause.against)):
+        for finding in findings:
+            yield f"- {lead}: {escape(finding.text)}"
+    for text in cause.assessment.missing:
+        yield f"- missing: {escape(text)}"
+    if cause.assessment.probe is not None:
+        yield f"- experiment that would settle it: {escape(cause.assessment.probe.what)}"
+    yield ""
+
+
+def _advice(d: Diagnosis) -> Iterator[str]:
+    yield "## What to do instead" if d.probable else "## What would make it better"
+    yield ""
+    if d.why_first:
+        yield f"Fix first: {escape(d.why_first)}."
+        yield ""
+    for number, cause in enumerate(d.to_fix, start=1):
+        yield f"{number}. {escape(cause.assessment.fix)} {_gain(cause.assessment.gain)}"
+    if d.probable:
+        yield ""
+    known = [v for v in d.levers if v.gain is not None]
+    if known:
+        yield "| lever | gain at equal tokens | gain at equal compute | gain at its own cost | rank |"
+        yield "|---|---|---|---|---|"
+        for lever in known:
+            cells = (lever.equal_tokens, lever.equal_compute, lever.gain)
+            shown = " | ".join("–" if c is None else str(c) for c in cells)
+            yield f"| {escape(lever.text)} | {shown} | {lever.tier} |"
+        yield ""
+        yield "Levers of one rank have overlapping intervals: there is no honest order between them."
+        yield ""
+    for key, lead in (("continue", "Continue as planned"), ("cool_down_now", "Cool down now")):
+        loss = d.decision[key]["final_loss"]
+        if loss["mid"] is not None and math.isfinite(loss["mid"]):
+            yield f"- {lead}: final loss {loss['mid']:.3f} ({loss['low']:.3f} to {loss['high']:.3f})"
+    yield ""
+
+
+def _gain(gain: Interval | None) -> str:
+    return "(gain: not computable here)" if gain is None else f"(gain {gain} nats)"
+
+
+def _missing(d: Diagnosis) -> Iterator[str]:
+    if not d.missing:
+        return
+    yield "## What would be needed to know more"
+    yield ""
+    for key, what in d.missing.items():
+        yield f"- `{key}`: {escape(what)}"
+    yield ""

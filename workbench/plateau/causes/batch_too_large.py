@@ -1,0 +1,51 @@
+"""The batch is too large: few steps for the tokens, each with more gradient than it needs.
+
+Above the gradient noise scale further tokens in a step hardly help (McCandlish et al. 2018); the same tokens make more
+steps at a smaller batch. Without the noise scale a large batch is named, but stays a suspicion.
+"""
+
+from __future__ import annotations
+
+from workbench.plateau.cause import Action, Assessment, Finding, Probe, above_expected
+from workbench.plateau.evidence import Evidence
+from workbench.plateau.interval import Interval
+from workbench.plateau.verdict import Verdict
+
+ID = "batch_too_large"
+TITLE = "The batch is too large for these tokens"
+PRIOR = -2.0
+
+
+def assess(e: Evidence, verdict: Verdict) -> Assessment:
+    """The batch against the gradient noise scale and the published optimum, and how few steps it leaves."""
+    findings: list[Finding] = []
+    missing: list[str] = []
+    s = e.signals
+    if s.noise_ratio is not None and s.noise_tokens is not None:
+        r = s.noise_ratio
+        weight = 3.0 if r > 10 else 1.0 if r > 3 else -1.0 if r > 1 else -3.0
+        text = f"a step's tokens are {r:.2g}× the gradient noise scale ({s.noise_tokens:,.0f} tokens)"
+        findings.append(Finding(text, weight, {"noise_ratio": r, "noise_tokens": s.noise_tokens}))
+    else:
+        missing.append("gradient noise scale: whether a step has more tokens than it can use is not measured")
+    if s.batch_ratio is not None and s.batch is not None:
+        r = s.batch_ratio
+        weight = 1.2 if r > 20 else 0.5 if r > 6 else -0.5 if r > 3 else -2.0
+        text = f"{s.batch:,.0f} tokens a step are {r:.2g}× the published optimum for these tokens"
+        findings.append(Finding(text, weight, {"batch_ratio": r}))
+    elif s.batch is None:
+        missing.append("tokens_per_step: the batch is unknown")
+    findings += above_expected(e, 0.7)
+    measured = s.noise_ratio is not None and s.noise_ratio > 10
+    high = e.expected.loss is not None and e.loss > e.expected.loss.high
+    concern = 0.75 if measured and high and e.main_is_heldout else 0.0
+    accumulate, micro = e.facts.number("grad_accum"), e.facts.number("micro_batch")
+    sets: dict[str, object] = {}
+    if accumulate and accumulate >= 4:
+        sets = {"train.grad_accum": int(accumulate // 4)}
+    elif micro and micro >= 4:
+        sets = {"train.micro_batch": int(micro // 4)}
+    gain = Interval(0.02, 0.06, 0.2) if measured else None
+    fix = "Start again with a quarter of the batch and half the rate: four times as many steps on the same tokens."
+    probe = Probe("a quarter of the batch from the newest checkpoint, against a plain continuation", 0.05)
+    return Assessment(findings, fix, Action("restart", sets), gain, missing, probe, concern)

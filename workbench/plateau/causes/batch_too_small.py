@@ -1,0 +1,65 @@
+"""The batch is too small for the rate: the noise of the gradient sets the floor.
+
+The measure is the gradient noise scale, B_noise = tr(Σ)/|G|² (McCandlish et al. 2018): well below it, steps are mostly
+noise. Without it only the batch against a published optimum can be named, and the cause stays tied with the rate's.
+"""
+
+from __future__ import annotations
+
+from workbench.plateau.cause import Action, Assessment, Finding, Probe, above_expected
+from workbench.plateau.evidence import Evidence
+from workbench.plateau.interval import Interval
+from workbench.plateau.verdict import PLATEAU, Verdict
+
+ID = "batch_too_small"
+TITLE = "The batch is too small for this learning rate"
+PRIOR = -2.0
+
+
+def assess(e: Evidence, verdict: Verdict) -> Assessment:
+    """The batch against the gradient noise scale, or against the published optimum."""
+    findings: list[Finding] = []
+    missing: list[str] = []
+    s = e.signals
+    if s.noise_ratio is not None and s.noise_tokens is not None:
+        r = s.noise_ratio
+        weight = 3.0 if r < 0.03 else 1.5 if r < 0.1 else 0.0 if r < 0.3 else -3.0
+        text = f"a step's tokens are {r:.2g} of the gradient noise scale ({s.noise_tokens:,.0f} tokens)"
+        findings.append(Finding(text, weight, {"noise_ratio": r, "noise_tokens": s.noise_tokens}))
+    else:
+        missing.append("gradient noise scale: without it a small batch cannot be told from a high rate")
+    if s.batch_ratio is not None and s.batch is not None:
+        r = s.batch_ratio
+        weight = 1.5 if r < 1 / 30 else 0.7 if r < 1 / 8 else -0.5 if r < 1 / 2 else -2.5
+        text = f"{s.batch:,.0f} tokens a step are {r:.2g} of the published optimum for these tokens"
+        findings.append(Finding(text, weight, {"batch_ratio": r}))
+    elif s.batch is None:
+        missing.append("tokens_per_step: the batch is unknown")
+    if s.lr_ratio is not None and s.lr_ratio < 1 / 3:
+        text = "the rate is far below the published optima: its noise is small at any batch"
+        findings.append(Finding(text, -2.5, {"lr_ratio": s.lr_ratio}))
+    findings += noise_floor(e, verdict)
+    findings += above_expected(e, 0.7)
+    accumulate = e.facts.number("grad_accum")
+    sets: dict[str, object] = {"train.grad_accum": int(4 * accumulate)} if accumulate else {}
+    gain = Interval(0.02, 0.06, 0.2) if s.noise_ratio is not None and s.noise_ratio < 0.1 else None
+    fix = "Accumulate gradients over four times as many sequences, from the newest checkpoint on."
+    probe = Probe("four times the batch by accumulation, against a plain continuation, both annealed to zero", 0.05)
+    return Assessment(findings, fix, Action("branch", sets, e.step or None), gain, missing, probe)
+
+
+def noise_floor(e: Evidence, verdict: Verdict) -> list[Finding]:
+    """What speaks for a floor of noise: flat while the rate is high, and not because the data are used up."""
+    findings: list[Finding] = []
+    if e.rate is None:
+        return findings
+    if e.rate.floor_since is not None or e.rate.share < 0.1:
+        text = f"the rate has come down to {e.rate.share:.0%} of its peak: noise of the steps sets no floor there"
+        findings.append(Finding(text, -1.5, {"lr_share": e.rate.share}))
+    elif e.rate.share > 0.3 and verdict.name == PLATEAU:
+        text = f"flat while the rate stands at {e.rate.share:.0%} of its peak, as on a floor of noise"
+        findings.append(Finding(text, 0.7, {"lr_share": e.rate.share}))
+    if e.gap is not None and e.gap.grows and e.gap.growth > 0.15:
+        text = f"training text is learnt {e.gap.growth:.2f} better than held-out text, at this very rate and batch"
+        findings.append(Finding(text, -2.5, {"growth": e.gap.growth}))
+    return findings

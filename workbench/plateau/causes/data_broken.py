@@ -1,0 +1,70 @@
+"""The data or the loss are broken: a tokenizer that does not fit, targets not shifted, words scrambled, a wrong mask.
+
+Three signs: the loss stays at ln V (nothing is learnt: targets are unrelated), it stays near the unigram entropy (only
+frequencies are learnt: for GPT-2's tokens of web text about 7.3 to 7.7 nats, 0.66 to 0.72 of ln V), or it is too good
+to be true (the target leaks into the input, or most targets are masked).
+"""
+
+from __future__ import annotations
+
+import math
+
+from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.evidence import Evidence
+from workbench.plateau.verdict import DIVERGING, NOT_ENOUGH, PLATEAU, Verdict
+
+ID = "data_broken"
+TITLE = "The data or the targets are broken"
+PRIOR = -2.5
+ENOUGH_TOKENS = 2e7  # behind which a healthy run of any size has left the unigram entropy
+
+
+def assess(e: Evidence, verdict: Verdict) -> Assessment:
+    """Where the loss stands between 0 and ln V, and whether anything else explains it."""
+    findings: list[Finding] = []
+    missing: list[str] = []
+    top, loss = e.signals.log_vocab, e.loss
+    tokens = e.facts.number("tokens_seen")
+    concern = 0.0
+    if not math.isfinite(loss):
+        return Assessment([], _FIX, Action("data"), None, ["a loss"], None)
+    if not e.signals.vocab_known:
+        missing.append("vocab_size: ln V is taken for GPT-2's vocabulary")
+    share = loss / top
+    settled = e.step > 3 * e.warm and (tokens or 0) > ENOUGH_TOKENS
+    flat = verdict.name in (PLATEAU, NOT_ENOUGH)
+    figures = {"loss": loss, "log_vocab": top}
+    if abs(loss - top) < 0.15 and e.step > 2 * e.warm and flat:
+        text = f"the loss {loss:.3f} still stands at ln V = {top:.2f}: nothing is learnt"
+        findings.append(Finding(text, 3.0, figures))
+        concern = 0.9 if settled or (len(e.main) >= 5 and e.step >= 200) else 0.0
+    elif 0.55 < share < 0.82 and verdict.name == PLATEAU:
+        text = f"flat at {loss:.3f}, {share:.0%} of ln V = {top:.2f}: near the entropy of single tokens"
+        findings.append(Finding(text, 3.0 if settled else 0.5, figures))
+    elif 0.55 < share < 0.82 and settled:
+        findings.append(Finding(f"the loss {loss:.3f} is still {share:.0%} of ln V = {top:.2f}", 1.0, figures))
+    elif e.expected.loss is not None and loss < e.expected.loss.low - 0.6 and (e.epochs or 1.0) < 5:
+        text = f"the loss {loss:.3f} is far below what size and tokens can give ({e.expected.loss})"
+        findings.append(Finding(text, 4.0, figures))
+        concern = 0.85
+    elif loss < 1.0 and (e.epochs is None or e.epochs < 5):
+        text = f"the loss {loss:.3f} is implausibly low for language that is not read many times"
+        findings.append(Finding(text, 2.0, figures))
+    else:
+        findings.append(Finding(f"the loss {loss:.3f} is one that language gives", -2.5, figures))
+    s = e.stability
+    if s.blown_up > 0 or s.lost or e.noise.restless or verdict.name == DIVERGING:
+        findings.append(Finding("the training is unstable, which explains a high loss as well", -3.0))
+    if e.signals.lr_ratio is not None and not 1 / 8 < e.signals.lr_ratio < 8:
+        findings.append(Finding("the learning rate is far from the published optima, which explains it too", -2.0))
+    if e.rate is not None and e.rate.floor_since is not None and e.rate.floor_since < 0.5 * e.step:
+        findings.append(Finding("the learning rate has long been at its floor, which explains it too", -1.5))
+    if e.gap is not None and e.gap.grows and e.gap.growth > 0.3:
+        text = f"seen text is learnt {e.gap.growth:.2f} better than held-out text: targets do follow from the input"
+        findings.append(Finding(text, -2.0, {"growth": e.gap.growth}))
+    missing.append("a look at a batch: decode inputs and targets, and check that these are those shifted by one")
+    probe = Probe("overfit a single batch: it must fall to almost 0; and decode what the model is fed", 0.005)
+    return Assessment(findings, _FIX, Action("data"), None, missing, probe, concern)
+
+
+_FIX = "Decode a batch and compare inputs with targets; check tokenizer, shift and mask before anything else."

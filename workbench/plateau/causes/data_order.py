@@ -1,0 +1,43 @@
+"""The data are read in order of their source, not shuffled: the model follows each source and forgets the last.
+
+Seen in the training loss: levels that last for a fortieth of the run and more, far beyond the noise of shuffled
+batches. Shuffled published runs (llm.c, modded-nanogpt, build-nanogpt) stay below 0.04 nats.
+"""
+
+from __future__ import annotations
+
+from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.evidence import Evidence
+from workbench.plateau.verdict import Verdict
+
+ID = "data_order"
+TITLE = "The data are not shuffled"
+PRIOR = -2.5
+
+
+def assess(e: Evidence, verdict: Verdict) -> Assessment:
+    """Long waves of the training loss, and whether the held-out loss goes with them."""
+    findings: list[Finding] = []
+    missing: list[str] = []
+    drift, z = e.signals.drift, e.signals.drift_z
+    waves = e.signals.waves
+    if drift is None or z is None:
+        missing.append("a training loss at each step: waves from source to source cannot be seen")
+    else:
+        text = f"the training loss departs by up to {drift:.2f} nats for a fortieth of the run, {z:.0f}× shuffled noise"
+        figures = {"drift": drift, "drift_z": z}
+        if waves:
+            findings.append(Finding(text, 3.5 if drift > 0.25 else 2.5, figures))
+        else:
+            text = f"the training loss has no long waves (at most {drift:.3f} nats for a fortieth of the run)"
+            findings.append(Finding(text, -2.0, figures))
+    if e.stability.lost or e.noise.restless:
+        findings.append(Finding("the training is unstable, which makes waves too", -2.5))
+    if e.epochs is not None and e.epochs > 4 and waves:
+        findings.append(Finding(f"{e.epochs:.1f} epochs: the loss steps down at each of them as well", -1.5))
+    if e.facts.text("sampling") == "with_replacement":
+        findings.append(Finding(f"windows are drawn at random ({e.facts.source('sampling')})", -2.0))
+    concern = 0.75 if waves and drift is not None and drift > 0.25 else 0.0
+    fix = "Shuffle documents over all shards before training."
+    probe = Probe("a short branch on shuffled shards, against a plain continuation, both annealed to zero", 0.05)
+    return Assessment(findings, fix, Action("data"), None, missing, probe, concern)

@@ -1,0 +1,47 @@
+"""The gradient has died: the weights do not move, whatever the rate.
+
+Seen in gradient norms of (almost) nothing. A loss scaler that skips its steps prints 0 as well.
+"""
+
+from __future__ import annotations
+
+from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.evidence import Evidence
+from workbench.plateau.verdict import Verdict
+
+ID = "dead_gradients"
+TITLE = "The gradients have died"
+PRIOR = -2.5
+
+
+def assess(e: Evidence, verdict: Verdict) -> Assessment:
+    """Gradient norms now, and against those behind the warm-up."""
+    findings: list[Finding] = []
+    missing: list[str] = []
+    concern = 0.0
+    early, now = e.signals.grad_early, e.signals.grad_now
+    if now is None or early is None:
+        missing.append("gradient norms: dead gradients cannot be seen without them")
+    elif now < 1e-7 or (early > 0 and now < 1e-4 * early):
+        text = f"the gradient norm is {now:.2g}, against {early:.2g} behind the warm-up"
+        findings.append(Finding(text, 6.0, {"grad_now": now, "grad_early": early}))
+        concern = 0.95
+    elif now < 1e-3:
+        text = f"the gradient norm is only {now:.2g}"
+        findings.append(Finding(text, 3.0, {"grad_now": now}))
+        concern = 0.6
+    elif early > 0 and now < 0.02 * early:
+        text = f"the gradient norm fell from {early:.2g} to {now:.2g}"
+        findings.append(Finding(text, 1.0, {"grad_now": now, "grad_early": early}))
+    else:
+        text = f"the gradient norm is {now:.2g} (behind the warm-up: {early:.2g})"
+        findings.append(Finding(text, -3.5, {"grad_now": now, "grad_early": early}))
+    if e.trend is not None and e.trend.falling:
+        findings.append(Finding("the loss still falls: the weights do move", -3.0))
+        concern = 0.0
+    fix = (
+        "Start again from the last checkpoint with living gradients: bfloat16 in place of float16, a lower rate, and a "
+        "check for layers cut off from the loss."
+    )
+    probe = Probe("gradient norms layer by layer on one batch of the newest checkpoint", 0.001)
+    return Assessment(findings, fix, Action("restart"), None, missing, probe, concern)

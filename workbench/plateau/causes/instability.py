@@ -1,0 +1,74 @@
+"""The optimiser leaves the valley: spikes, a blown-up loss, a heavy tail of gradient norms.
+
+Told by robust deviations from a running median, and by what clipping does (nanoGPT clips at 1.0 by default).
+"""
+
+from __future__ import annotations
+
+from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.evidence import Evidence
+from workbench.plateau.interval import Interval
+from workbench.plateau.verdict import DIVERGING, Verdict
+
+ID = "instability"
+TITLE = "Training is unstable"
+PRIOR = -1.5
+
+
+def assess(e: Evidence, verdict: Verdict) -> Assessment:
+    """Lost and spiking steps, the gradients' tail, and clipping."""
+    s = e.stability
+    findings: list[Finding] = []
+    missing: list[str] = []
+    if s.lost:
+        findings.append(Finding(f"{s.lost} steps had a loss that is not a number", 5.0, {"lost": s.lost}))
+    if s.blown_up > 0:
+        text = f"the training loss stands {s.blown_up:.2f} above its best level, far beyond its noise"
+        findings.append(Finding(text, 4.0, {"blown_up": s.blown_up}))
+    elif verdict.name == DIVERGING and not s.lost:
+        findings.append(Finding(verdict.why, 4.0))
+    if len(s.spikes) >= 3:
+        text = f"{len(s.spikes)} of {s.steps} steps spike, by up to {s.largest:.2f} nats, last at step {s.spikes[-1]}"
+        weight = 2.5 if s.largest > 0.5 else 1.0
+        findings.append(Finding(text, weight, {"spikes": len(s.spikes), "largest": s.largest}))
+    elif s.steps >= 50 and not s.lost and s.blown_up <= 0 and not e.noise.restless and verdict.name != DIVERGING:
+        text = f"{len(s.spikes)} spikes in {s.steps} steps: the training loss is smooth"
+        findings.append(Finding(text, -3.0, {"spikes": len(s.spikes), "steps": s.steps}))
+    elif s.steps < 50 and not e.noise.restless:
+        missing.append("a training loss at each step: spikes between evaluations cannot be seen")
+    if e.noise.restless and e.noise.jitter is not None and e.noise.over_documents is not None:
+        text = (
+            f"the loss of the same documents jumps by {e.noise.jitter:.2f} from one evaluation to the next, where the "
+            f"choice of documents explains {e.noise.over_documents:.3f}"
+        )
+        figures = {"jitter": e.noise.jitter, "over_documents": e.noise.over_documents}
+        findings.append(Finding(text, 3.0, figures))
+    waves = e.signals.waves and not s.lost and not e.noise.restless and verdict.name != DIVERGING
+    if waves:
+        findings.append(Finding("the training loss comes and goes in long waves, as with the data it reads", -6.0))
+    clip = e.facts.number("grad_clip")
+    if s.norm_tail is not None and s.norm_tail > 10:
+        text = f"the largest hundredth of gradient norms exceeds {s.norm_tail:.0f}× the median"
+        findings.append(Finding(text, 1.5, {"norm_tail": s.norm_tail}))
+    elif s.norm_tail is not None:
+        text = f"gradient norms are even: their 99th percentile is {s.norm_tail:.1f}× the median"
+        findings.append(Finding(text, -0.5, {"norm_tail": s.norm_tail}))
+    if clip == 0:
+        findings.append(Finding("gradients are not clipped", 0.7, {"grad_clip": 0.0}))
+    elif clip is not None and s.clipped is not None and s.clipped > 0.5:
+        text = f"{s.clipped:.0%} of the steps are clipped at {clip:g}"
+        findings.append(Finding(text, 0.3, {"clipped": s.clipped, "grad_clip": clip}))
+    elif clip is not None:
+        findings.append(Finding(f"gradients are clipped at {clip:g}", -0.3, {"grad_clip": clip}))
+    else:
+        missing.append("grad_clip: whether gradients are clipped is unknown")
+    seen = e.noise.restless or s.lost >= 3 or s.blown_up > 0 or verdict.name == DIVERGING
+    concern = 0.9 if seen and not waves else 0.0
+    lr = e.facts.number("lr")
+    sets: dict[str, object] = {"optim.grad_clip": 1.0}
+    if lr:
+        sets["optim.lr"] = float(f"{lr / 3:.3g}")
+    gain = Interval(0.5 * s.blown_up, s.blown_up, 3 * s.blown_up) if s.blown_up > 0 else None
+    fix = "Lower the peak learning rate to a third, clip gradients at 1.0, and warm up for longer."
+    probe = Probe("a third of the learning rate from the last checkpoint before the first spike", 0.05)
+    return Assessment(findings, fix, Action("restart", sets), gain, missing, probe, concern)

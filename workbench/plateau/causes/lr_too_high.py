@@ -1,0 +1,50 @@
+"""The peak learning rate is too high: the loss hovers far above its valley, and the noise of the steps sets the floor.
+
+The floor of SGD-like noise goes with rate / batch (Smith et al. 2018, arXiv 1711.00489), so without the gradient noise
+scale it cannot be told from too small a batch: the two are then reported as tied. Told from a rate that is merely not
+annealed yet by its level against the published optima and by signs of strain: clipping, jumps, blow-ups.
+"""
+
+from __future__ import annotations
+
+from workbench.plateau.cause import Action, Assessment, Finding, Probe, above_expected
+from workbench.plateau.causes import batch_too_small
+from workbench.plateau.evidence import Evidence
+from workbench.plateau.interval import Interval
+from workbench.plateau.verdict import Verdict
+
+ID = "lr_too_high"
+TITLE = "The learning rate is too high"
+PRIOR = -2.0
+
+
+def assess(e: Evidence, verdict: Verdict) -> Assessment:
+    """The peak against published optima, the floor at a high rate, and signs of strain."""
+    findings: list[Finding] = []
+    missing: list[str] = []
+    ratio = e.signals.lr_ratio
+    if ratio is None:
+        missing.append("parameters, lr and an AdamW optimiser: the rate cannot be set against published optima")
+    else:
+        text = f"the peak rate is {ratio:.2g}× the published optimum for AdamW at this size"
+        if 1 / 3 <= ratio <= 3:
+            text = "the peak rate lies within a factor of 3 of the published optima for AdamW"
+        weight = 3.5 if ratio > 15 else 2.0 if ratio > 6 else 0.5 if ratio > 3 else -1.5 if ratio > 1 / 3 else -4.0
+        findings.append(Finding(text, weight, {"lr_ratio": ratio}))
+    findings += batch_too_small.noise_floor(e, verdict)
+    s = e.stability
+    clip = e.facts.number("grad_clip")
+    if s.clipped is not None and s.clipped > 0.5 and clip:
+        text = f"{s.clipped:.0%} of the steps behind the warm-up are clipped at {clip:g}"
+        findings.append(Finding(text, 0.5, {"clipped": s.clipped}))
+    if e.noise.restless or s.blown_up > 0 or len(s.spikes) >= 3:
+        findings.append(Finding("the loss jumps or has blown up, as at too high a rate", 1.0))
+    findings += above_expected(e, 0.7)
+    stable = not (e.noise.restless or s.blown_up > 0 or s.lost)
+    concern = 0.75 if ratio is not None and ratio > 10 and stable and e.step > 2 * e.warm else 0.0
+    lr = e.facts.number("lr") or (e.rate.peak if e.rate is not None else None)
+    sets: dict[str, object] = {"optim.lr": float(f"{lr / 3:.3g}")} if lr else {}
+    gain = Interval(0.02, 0.08, 0.3) if ratio is not None and ratio > 6 else None
+    fix = "Start again with a third of the peak learning rate."
+    probe = Probe("LR ÷ 3 from the newest checkpoint, against a plain continuation, both annealed to zero", 0.05)
+    return Assessment(findings, fix, Action("restart", sets), gain, missing, probe, concern)

@@ -1,0 +1,52 @@
+"""The peak learning rate is too low: progress follows the sum of the rates (Tissue et al. 2024), and that is small.
+
+Seen by the rate's level against the published optima, by a loss above what size and tokens should give, and by a fall
+that is steeper than a healthy run's at these tokens: the run is where others were long before.
+"""
+
+from __future__ import annotations
+
+from workbench.plateau.cause import Action, Assessment, Finding, Probe, above_expected
+from workbench.plateau.evidence import Evidence
+from workbench.plateau.interval import Interval
+from workbench.plateau.verdict import Verdict
+
+ID = "lr_too_low"
+TITLE = "The learning rate is too low"
+PRIOR = -2.0
+
+
+def assess(e: Evidence, verdict: Verdict) -> Assessment:
+    """The peak against published optima, the expected loss, and whether the run is behind its tokens."""
+    findings: list[Finding] = []
+    missing: list[str] = []
+    ratio = e.signals.lr_ratio
+    if ratio is None:
+        missing.append("parameters, lr and an AdamW optimiser: the rate cannot be set against published optima")
+    else:
+        text = f"the peak rate is 1/{1 / ratio:.2g} of the published optimum for AdamW at this size"
+        if ratio >= 1 / 3:
+            text = "the peak rate is not below a third of the published optima for AdamW"
+        weight = -3.5 if ratio > 1 / 3 else 0.5 if ratio > 1 / 6 else 2.0 if ratio > 1 / 15 else 3.5
+        findings.append(Finding(text, weight, {"lr_ratio": ratio}))
+    findings += above_expected(e, 1.0)
+    if e.trend is not None and e.trend.gain.low > 1.5 * e.trend.healthy and e.step > 3 * e.warm:
+        text = (
+            f"it falls by {e.trend.gain.mid:.2f} nats per e-fold of steps, where a healthy run falls by "
+            f"{e.trend.healthy:.2f} at these tokens: the run is behind them"
+        )
+        findings.append(Finding(text, 1.0, {"gain": e.trend.gain.mid, "healthy": e.trend.healthy}))
+    if e.stability.blown_up > 0 or e.noise.restless or len(e.stability.spikes) >= 3:
+        findings.append(Finding("the training is unstable, which no low rate explains", -3.0))
+    if e.gap is not None and e.gap.grows and e.gap.growth > 0.3:
+        text = f"training text is learnt {e.gap.growth:.2f} better than held-out text: the weights do move"
+        findings.append(Finding(text, -2.5, {"growth": e.gap.growth}))
+    low = ratio is not None and ratio < 1 / 8
+    concern = 0.75 if low and e.step > 3 * e.warm and not (e.gap is not None and e.gap.grows) else 0.0
+    lr = e.facts.number("lr") or (e.rate.peak if e.rate is not None else None)
+    sets: dict[str, object] = {"optim.lr": float(f"{lr * 3:.3g}")} if lr else {}
+    excess = None if e.expected.loss is None else e.loss - e.expected.loss.mid
+    gain = Interval(0.2 * excess, 0.7 * excess, 1.2 * excess) if excess is not None and low and excess > 0.05 else None
+    fix = "Start again with three times the peak learning rate (ten times, if it is far below the optimum)."
+    probe = Probe("LR × 3 from the newest checkpoint, against a plain continuation, both annealed to zero", 0.05)
+    return Assessment(findings, fix, Action("restart", sets), gain, missing, probe, concern)

@@ -1,0 +1,155 @@
+"""The diagnosis as plain lines of text: for `gptbench explain`, the plateau pane and a pager alike."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from workbench.plateau.cause import Finding
+from workbench.plateau.diagnose import Diagnosis, RankedCause
+from workbench.plateau.interval import Interval
+from workbench.plateau.levers import Lever
+from workbench.plateau.table import evidence_rows
+from workbench.runs.history import History
+from workbench.text import plain
+
+_BAR = 10
+_IN_FULL = 0.2  # causes below this are named in one line
+
+
+def report_lines(diagnosis: Diagnosis, history: History, width: int = 80) -> list[str]:
+    """The whole report, wrapped to ``width`` columns; safe to print (foreign text is made plain)."""
+    parts = [
+        _verdict(diagnosis, width),
+        _table(diagnosis, width),
+        _causes(diagnosis, width),
+        _advice(diagnosis, width),
+        _missing(diagnosis, width),
+        wrap("TL;DR  ", diagnosis.tldr, width),
+    ]
+    lines: list[str] = []
+    for part in parts:
+        block = list(part)
+        if block:
+            lines += [*block, ""]
+    return lines[:-1]
+
+
+def bar(probability: float, cells: int = _BAR) -> str:
+    """A probability as a bar of blocks."""
+    full = round(probability * cells)
+    return "█" * full + "░" * (cells - full)
+
+
+def wrap(lead: str, text: str, width: int) -> Iterator[str]:
+    """``text`` behind ``lead``, its further lines set in."""
+    body = textwrap.wrap(plain(text), max(20, width - len(lead)), break_long_words=True, break_on_hyphens=False)
+    for i, line in enumerate(body or [""]):
+        yield (lead if i == 0 else " " * len(lead)) + line
+
+
+def _verdict(d: Diagnosis, width: int) -> Iterator[str]:
+    yield from wrap("", f"{d.verdict.name.replace('_', ' ').upper()}: {d.verdict.why}.", width)
+    e = d.evidence
+    if e.expected.loss is not None and e.main_is_heldout:
+        yield from wrap("", f"Expected: {e.expected.loss}, by {e.expected.basis}.", width)
+    else:
+        yield from wrap("", f"Expected loss {e.expected.basis}.", width)
+    noise = "unknown" if e.noise.eval_se is None else f"{e.noise.eval_se:.4f}"
+    yield from wrap("", f"Noise of an evaluation: {noise} ({e.noise.basis}).", width)
+
+
+def _table(d: Diagnosis, width: int) -> Iterator[str]:
+    rows = evidence_rows(d.evidence)
+    if not rows:
+        return
+    name = "val loss" if d.evidence.main_is_heldout else "train loss"
+    yield f"{'step':>8}  {name + ' ± noise':<18}  what changed"
+    for row in rows:
+        noise = "" if row.noise is None else f" ± {row.noise:.4f}"
+        yield from wrap(f"{row.step:>8}  {f'{row.loss:.4f}{noise}':<18}  ", row.comment, width)
+
+
+def _causes(d: Diagnosis, width: int) -> Iterator[str]:
+    shown = [c for c in d.causes if c.probability >= _IN_FULL]
+    if d.probable:
+        yield "Why"
+    else:
+        yield from wrap("", "Why: no cause is more probable than not.", width)
+    for cause in shown:
+        yield from _cause(cause, width)
+    rest = [c for c in d.causes if c not in shown]
+    named = [f"{c.id} {c.probability:.0%}" for c in rest if c.probability >= 0.01]
+    if len(rest) > len(named):
+        named.append(f"{len(rest) - len(named)} others below 1%")
+    if named:
+        yield from wrap("  unlikely: ", ", ".join(named), width)
+
+
+def _cause(cause: RankedCause, width: int) -> Iterator[str]:
+    tied = f", tied with {', '.join(cause.tied_with)}: the metrics cannot tell them apart" if cause.tied_with else ""
+    confirmed = {None: "", True: ", confirmed by experiment", False: ", refuted by experiment"}[cause.confirmed]
+    lead = f"  {bar(cause.probability)} {cause.probability:4.0%}  "
+    yield from wrap(lead, f"{cause.title} [{cause.id}]{confirmed}{tied}", width)
+    yield from _findings("      + ", cause.speaking_for, width)
+    yield from _findings("      − ", cause.against, width)
+    for text in cause.assessment.missing:
+        yield from wrap("      ? ", text, width)
+    if cause.assessment.probe is not None and cause.probability > 0.3:
+        yield from wrap("      settle it: ", cause.assessment.probe.what, width)
+
+
+def _findings(lead: str, findings: list[Finding], width: int) -> Iterator[str]:
+    for finding in findings:
+        yield from wrap(lead, finding.text, width)
+
+
+def _advice(d: Diagnosis, width: int) -> Iterator[str]:
+    yield "What to do instead" if d.probable else "What would make it better"
+    if d.why_first:
+        yield from wrap("Fix first: ", f"{d.why_first}.", width)
+    for number, cause in enumerate(d.to_fix, start=1):
+        yield from wrap(f"  {number}. ", f"{cause.assessment.fix} {_gain(cause.assessment.gain)}", width)
+    for lever in d.levers:
+        if lever.gain is None:
+            continue
+        tied = [v.id for v in d.levers if v.tier == lever.tier and v is not lever and v.gain is not None]
+        text = f"{lever.text}: {_gain(lever.gain)}{_at_equal_compute(lever)}"
+        if tied:
+            text += f"; no honest order against {', '.join(tied)}"
+        yield from wrap("  - ", text, width)
+    unknown = [v.text for v in d.levers if v.gain is None]
+    if unknown:
+        yield from wrap("  - ", "without a figure: " + "; ".join(unknown), width)
+    yield from _decision(d, width)
+
+
+def _decision(d: Diagnosis, width: int) -> Iterator[str]:
+    for key, lead in (("continue", "continue as planned"), ("cool_down_now", "cool down now")):
+        choice = d.decision[key]
+        loss = choice["final_loss"]
+        if loss["mid"] is None:
+            continue
+        steps = "" if choice["steps"] is None else f" after {choice['steps']:.0f} more steps"
+        hours = "" if choice["gpu_hours"] is None else f", {choice['gpu_hours']:.3g} device hours"
+        text = f"{lead}: loss {loss['mid']:.3f} ({loss['low']:.3f} to {loss['high']:.3f}){steps}{hours}"
+        yield from wrap("  → ", text, width)
+
+
+def _gain(gain: Interval | None) -> str:
+    return "(gain: not computable here)" if gain is None else f"gain {gain} nats"
+
+
+def _at_equal_compute(lever: Lever) -> str:
+    if lever.id == "larger_model":
+        tokens = " at equal tokens"
+        return tokens if lever.equal_compute is None else f"{tokens}, {lever.equal_compute} at equal compute"
+    return ""
+
+
+def _missing(d: Diagnosis, width: int) -> Iterator[str]:
+    if not d.missing:
+        return
+    yield "What would be needed to know more"
+    for key, what in d.missing.items():
+        yield from wrap(f"  {key}: ", what, width)

@@ -1,0 +1,154 @@
+"""Further measurements that single causes rest on: gradients, batch noise, drift, dropout's cost, published optima.
+
+Optimal rate and batch of AdamW: Kaplan et al. 2020 (arXiv 2001.08361, eq. D.1), LR = 0.003239 − 0.0001395·ln N; Li et
+al. 2025 (arXiv 2503.04715, "Step Law"), LR = 1.79·N^−0.713·D^0.307 and B = 0.58·D^0.571 tokens. They differ by up to a
+factor of about 5, and the loss is flat around them: only what lies well outside *both* says anything.
+Gradient noise scale: McCandlish et al. 2018 (arXiv 1812.06162).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.events import number
+from workbench.plateau import series
+from workbench.plateau.rate import Rate
+from workbench.plateau.series import Curve, take
+from workbench.runs.facts import Facts
+from workbench.runs.history import FloatArray, History
+
+VOCABULARY = 50304  # GPT-2's, where a run does not say its own
+_BLOCKS = 40
+WAVE = 0.12  # nats; shuffled published runs stay below 0.04
+
+
+@dataclass(frozen=True)
+class Signals:
+    """What was measured besides the curves; None where a run does not tell.
+
+    Attributes:
+        log_vocab: ln of the vocabulary: the loss of guessing; vocab_known: whether the run stated it.
+        grad_early, grad_now: median gradient norm of the first and of the newest tenth behind the warm-up.
+        lr_ratio: peak rate over the published optima: above 1 over the higher one, below 1 under the lower one.
+        batch: tokens of a step; batch_ratio: over the published optimum; noise_ratio: over the measured noise scale.
+        noise_tokens: the newest gradient noise scale, tokens.
+        drift: largest departure of a fortieth of the run's training loss from its neighbours, nats; drift_z: all of
+            them, as a multiple of what shuffled data would show; turns: how often it stood above and below, the lesser.
+        dropout_cost: training loss as trained less the loss on seen documents (dropout off), nats; its error.
+    """
+
+    log_vocab: float
+    vocab_known: bool
+    grad_early: float | None = None
+    grad_now: float | None = None
+    lr_ratio: float | None = None
+    batch: float | None = None
+    batch_ratio: float | None = None
+    noise_ratio: float | None = None
+    noise_tokens: float | None = None
+    drift: float | None = None
+    drift_z: float | None = None
+    turns: int = 0
+    dropout_cost: float | None = None
+    dropout_cost_se: float | None = None
+
+    @property
+    def waves(self) -> bool:
+        """Whether the training loss goes up and down in long waves: neither noise nor a single blow-up."""
+        return (
+            self.drift is not None
+            and self.drift_z is not None
+            and self.drift > WAVE
+            and self.drift_z > 8
+            and (self.turns >= 3)
+        )
+
+
+def measure(history: History, facts: Facts, main: Curve, train: Curve, lr: Rate | None, warm: float) -> Signals:
+    """All signals of a run; ``warm`` is the step at which its warm-up ends."""
+    vocabulary = facts.number("vocab_size")
+    early, now = _gradients(history, warm)
+    batch, noise = facts.number("tokens_per_step"), _noise_scale(history)
+    planned = facts.number("max_steps")
+    tokens = batch * planned if batch and planned else facts.number("tokens_seen")
+    optimum = 0.58 * tokens**0.571 if tokens else None
+    drift, drift_z, turns = _drift(train, warm)
+    cost, cost_se = _dropout_cost(history, train, warm)
+    return Signals(
+        log_vocab=math.log(vocabulary or VOCABULARY),
+        vocab_known=vocabulary is not None,
+        grad_early=early,
+        grad_now=now,
+        lr_ratio=_lr_ratio(facts, lr, tokens),
+        batch=batch,
+        batch_ratio=batch / optimum if batch and optimum else None,
+        noise_ratio=batch / noise if batch and noise else None,
+        noise_tokens=noise,
+        drift=drift,
+        drift_z=drift_z,
+        turns=turns,
+        dropout_cost=cost,
+        dropout_cost_se=cost_se,
+    )
+
+
+def _gradients(history: History, warm: float) -> tuple[float | None, float | None]:
+    step, norm = take(history.steps, "step", "grad_norm")
+    norm = norm[(step > warm) & np.isfinite(norm)]
+    if len(norm) < 10:
+        return None, None
+    tenth = max(3, len(norm) // 10)
+    return float(np.median(norm[:tenth])), float(np.median(norm[-tenth:]))
+
+
+def _noise_scale(history: History) -> float | None:
+    values = [number(e, "b_noise") for e in history.noise_scales[-5:]]
+    values = [v for v in values if math.isfinite(v) and v > 0]
+    return float(np.median(values)) if values else None
+
+
+def _lr_ratio(facts: Facts, lr: Rate | None, tokens: float | None) -> float | None:
+    """None as well for optimisers that the laws were not fitted for, and for rates logged as a share of the peak."""
+    peak = facts.number("lr") or (lr.peak if lr is not None and lr.peak < 0.5 else None)
+    parameters = facts.number("parameters")
+    if not peak or not parameters or facts.text("optimizer") not in (None, "adamw", "adam"):
+        return None
+    optima = [0.003239 - 0.0001395 * math.log(min(parameters, 1e10))]
+    if tokens:
+        optima.append(1.79 * parameters**-0.713 * tokens**0.307)
+    low, high = min(optima), max(optima)
+    return peak / high if peak > high else peak / low if peak < low else 1.0
+
+
+def _drift(train: Curve, warm: float) -> tuple[float | None, float | None, int]:
+    """Steps in the training loss that last for a fortieth of the run; medians, so that single spikes make none."""
+    part = train.between(max(warm, 0.1 * train.step[-1]) if len(train) else 0.0, math.inf)
+    size = len(part) // _BLOCKS
+    if size < 8:
+        return None, None, 0
+    levels = np.median(part.loss[: size * _BLOCKS].reshape(_BLOCKS, size), axis=1)
+    bend = levels[1:-1] - (levels[:-2] + levels[2:]) / 2
+    white = 1.25 * max(_scatter(part.loss), 1e-6) * math.sqrt(1.5 / size)
+    turns = min(int((bend > WAVE / 2).sum()), int((bend < -WAVE / 2).sum()))
+    return float(np.abs(bend).max()), float(np.sqrt((bend**2).mean())) / white, turns
+
+
+def _scatter(values: FloatArray) -> float:
+    return 1.4826 * float(np.median(np.abs(np.diff(values)))) / math.sqrt(2)
+
+
+def _dropout_cost(history: History, train: Curve, warm: float) -> tuple[float | None, float | None]:
+    seen = series.evaluations(history.seen).between(warm, math.inf)
+    if len(seen) < 3:
+        return None, None
+    recent = seen.between(float(seen.step[-min(len(seen), 5)]), math.inf)
+    near = train.between(float(recent.step[0]), float(recent.step[-1]))
+    if len(near) < 8:
+        return None, None
+    # The training loss is of other documents than the seen ones: their choice is the larger error.
+    choice = float(recent.se[-1]) if math.isfinite(recent.se[-1]) else 0.05
+    error = math.hypot(float(near.loss.std(ddof=1)) / math.sqrt(len(near)), choice)
+    return float(near.loss.mean() - recent.loss.mean()), error

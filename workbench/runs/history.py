@@ -1,0 +1,151 @@
+"""What a run has reported so far, as columns: the one in-memory form that charts, explanation and export read.
+
+Built event by event, from a native run's ``events.jsonl`` or from what an importer read out of a foreign log.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from engine.events import number
+from workbench.runs.columns import Columns, FloatArray, Folded
+
+__all__ = ["EVAL_FIELDS", "STEP_FIELDS", "SYSTEM_FIELDS", "Columns", "FloatArray", "History"]
+
+STEP_FIELDS = (
+    "step", "time", "tokens", "epoch", "loss", "lr", "grad_norm", "clipped",
+    "step_time", "data_wait", "tokens_per_s", "mfu", "memory",
+)  # fmt: skip
+EVAL_FIELDS = ("step", "time", "tokens", "loss", "se", "documents")
+SYSTEM_FIELDS = ("time", "gpu_utilisation", "gpu_power", "gpu_temperature", "memory_used", "cpu_percent")
+_MEANS = ("loss", "lr", "grad_norm", "clipped", "step_time", "data_wait", "tokens_per_s", "mfu")
+MAX_MARKS = 10_000  # checkpoints, warnings and samples kept; a log of billions of lines must not fill memory
+
+
+class History:
+    """All that a run has said. ``apply`` each event in order.
+
+    Attributes:
+        start: fields of the (last) ``start`` event, or {}.
+        stop: fields of the ``stop`` event if the run ended and was not resumed since, else None.
+        steps: training steps (``STEP_FIELDS``), in order of step; a resume has replaced what came after its step.
+            Beyond ``columns.MAX_ROWS`` steps a row is several (``columns.Folded``); evaluations never are.
+        evals: split → evaluations (``EVAL_FIELDS``).
+        resumes, checkpoints, warnings, samples, phases, noise_scales: those events, in order.
+        system: newest ``system`` event, or {}; systems: all of them (``SYSTEM_FIELDS``), in order of time.
+        version: grows with each applied event; tells a reader whether anything changed.
+    """
+
+    def __init__(self) -> None:
+        self.start: dict[str, Any] = {}
+        self.stop: dict[str, Any] | None = None
+        self.steps = Folded(STEP_FIELDS, _MEANS, ("loss", "grad_norm"))
+        self.evals: dict[str, Columns] = {}
+        self.resumes: list[dict[str, Any]] = []
+        self.checkpoints: list[dict[str, Any]] = []
+        self.warnings: list[dict[str, Any]] = []
+        self.samples: list[dict[str, Any]] = []
+        self.phases: list[dict[str, Any]] = []
+        self.noise_scales: list[dict[str, Any]] = []
+        self.system: dict[str, Any] = {}
+        self.systems = Folded(SYSTEM_FIELDS, SYSTEM_FIELDS[1:], ())
+        self.last_time = math.nan
+        self.version = 0
+
+    @classmethod
+    def of(cls, events: Iterable[dict[str, Any]]) -> History:
+        """A history of all given events."""
+        history = cls()
+        for event in events:
+            history.apply(event)
+        return history
+
+    def apply(self, event: dict[str, Any]) -> None:
+        """Take in one event; unknown ones are skipped."""
+        self.version += 1
+        if not math.isnan(moment := number(event, "time")):
+            self.last_time = moment
+        match event["event"]:
+            case "step":
+                self._insert(self.steps, STEP_FIELDS, event)
+            case "eval":
+                split = str(event.get("split", "heldout"))
+                if split in self.evals or len(self.evals) < 16:
+                    self._insert(self.evals.setdefault(split, Columns(EVAL_FIELDS)), EVAL_FIELDS, event)
+            case "start":
+                self.start, self.stop = event, None
+            case "resume":
+                self._resume(event)
+            case "stop":
+                self.stop = event
+            case "system":
+                self.system = event
+                if moment > (before := self.systems.last("time")) or (math.isnan(before) and math.isfinite(moment)):
+                    self.systems.append(number(event, name) for name in SYSTEM_FIELDS)
+            case "checkpoint" | "warning" | "sample" | "phase" | "noise_scale" as kind:
+                marks: list[dict[str, Any]] = getattr(self, f"{kind}s")
+                marks.append(event)
+                del marks[:-MAX_MARKS]
+
+    def apply_steps(self, rows: FloatArray) -> bool:
+        """Take in many steps at once: float64 [len(STEP_FIELDS), n]. False, and nothing is taken in, where they are
+        not in ascending order behind those that are there: ``apply`` knows what to do with such."""
+        steps = rows[0]
+        before = self.steps.last("step")
+        order = np.diff(steps, prepend=-1.0 if math.isnan(before) else before)
+        if not len(steps) or not (order > 0).all() or steps[-1] > 2**53:
+            return not len(steps)
+        self.steps.extend(rows)
+        self.version += len(steps)
+        times = rows[1][np.isfinite(rows[1])]
+        if len(times):
+            self.last_time = float(times[-1])
+        return True
+
+    @property
+    def step(self) -> int:
+        """Newest step trained or evaluated, 0 before the first."""
+        newest = [c.last("step") for c in (self.steps, *self.evals.values())]
+        return int(max((s for s in newest if not math.isnan(s)), default=0))
+
+    @property
+    def val(self) -> Columns:
+        """Held-out evaluations (empty columns if there are none)."""
+        return self.evals.get("heldout", _NO_EVALS)
+
+    @property
+    def seen(self) -> Columns:
+        """Evaluations on training documents (empty columns if there are none)."""
+        return self.evals.get("seen", _NO_EVALS)
+
+    @property
+    def max_steps(self) -> int | None:
+        """Planned steps, if the run said them."""
+        value = number(self.start, "max_steps")
+        return None if math.isnan(value) or value <= 0 else int(value)
+
+    def _insert(self, columns: Columns, fields: tuple[str, ...], event: dict[str, Any]) -> None:
+        step = number(event, "step")
+        if math.isnan(step) or step < 0 or step > 2**53:
+            return
+        if step <= columns.last("step"):  # said again, after a resume that was not announced
+            columns.cut_after(step - 1)
+        columns.append(number(event, name) for name in fields)
+
+    def _resume(self, event: dict[str, Any]) -> None:
+        step = number(event, "step")
+        if math.isnan(step):
+            return
+        self.stop = None
+        self.resumes.append(event)
+        for columns in (self.steps, *self.evals.values()):
+            columns.cut_after(step)
+        for marks in (self.checkpoints, self.samples):
+            marks[:] = [m for m in marks if number(m, "step") <= step]
+
+
+_NO_EVALS = Columns(EVAL_FIELDS)

@@ -1,0 +1,47 @@
+"""What the four screens share: the title bar above, the keys below, and the way a worker's error is shown."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, cast
+
+from textual.app import ComposeResult
+from textual.screen import Screen
+from textual.widgets import Footer
+
+from workbench.screens.keys import MODES
+from workbench.text import plain
+from workbench.widgets.title_bar import TitleBar
+
+if TYPE_CHECKING:
+    from workbench.app import GptbenchApp
+
+
+class WorkbenchScreen(Screen[None]):
+    """A screen of the workbench. Subclasses set ``MODE`` and yield their widgets in ``body``."""
+
+    MODE: ClassVar[str]
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
+
+    @property
+    def bench(self) -> GptbenchApp:
+        """The app, typed."""
+        return cast("GptbenchApp", self.app)
+
+    def compose(self) -> ComposeResult:
+        """Title bar, body, footer."""
+        yield TitleBar(MODES, self.MODE)
+        yield from self.body()
+        yield Footer(compact=True, show_command_palette=False)
+
+    def body(self) -> ComposeResult:
+        """The screen's own widgets."""
+        yield from ()
+
+    def place(self, text: str) -> None:
+        """Say in the title bar what the screen is about."""
+        self.query_one(TitleBar).place = text
+
+    def say(self, text: str, *, wrong: bool = False) -> None:
+        """A short notice that goes away by itself; ``text`` may come from files."""
+        self.notify(plain(text), severity="error" if wrong else "information", markup=False, timeout=8 if wrong else 4)

@@ -1,0 +1,166 @@
+"""One thread that follows a run and draws its charts; it touches no widget, it posts messages.
+
+harlequin's way: the thread owns the history, the screen owns the widgets. Messages replace older ones of their kind
+that are still waiting (toad's idea), so that a flood of events costs one repaint.
+"""
+
+from __future__ import annotations
+
+import copy
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from textual.message import Message
+
+from workbench.plot import Limits, Row
+from workbench.runs.follow import Follower
+from workbench.runs.history import History
+from workbench.runs.launch import LOG_NAME
+from workbench.screens.figures import Axes, Request, draw, status
+from workbench.screens.messages import StatusChanged
+from workbench.widgets.run_header import RunStatus
+
+_BYTES = 8 << 20  # read between two looks at what else there is to do
+_LOG_LINES = 500
+_PATIENCE = 0.7  # seconds between two pictures of a run that is still being read
+_ASK = 1.0  # seconds: a thread that is not told to end would keep a closed workbench from ending
+
+
+@dataclass
+class FigureDrawn(Message):
+    """A chart is drawn; ``name`` is the one it was asked for under."""
+
+    run_dir: Path
+    name: str
+    rows: list[Row]
+    shown: Limits = (0.0, 1.0)  # of the x axis, and all there is to show
+    whole: Limits = (0.0, 1.0)
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, FigureDrawn) and message.name == self.name
+
+
+@dataclass
+class LogChanged(Message):
+    """The newest lines of the engine's output, not yet escaped."""
+
+    run_dir: Path
+    lines: list[str]
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, LogChanged)
+
+
+@dataclass
+class Evaluated(Message):
+    """There is something new to explain; the history is the receiver's own copy."""
+
+    run_dir: Path
+    history: History
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Evaluated)
+
+
+class RunFeed:
+    """Follows ``run_dir`` in the thread that calls ``loop``; its other methods are for any thread.
+
+    Args:
+        post: takes messages; thread-safe (``Widget.post_message``).
+        interval: seconds between looks.
+    """
+
+    def __init__(self, run_dir: Path, post: Callable[[Message], object], interval: float) -> None:
+        self.run_dir, self.post, self.interval = run_dir, post, interval
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._requests: dict[str, Request] = {}
+        self._axes: dict[str, Axes] = {}
+        self._drawn: dict[str, tuple[Request, int]] = {}
+        self._paused = self._ended = self._explain = False
+        self._status: RunStatus | None = None
+        self._log: tuple[int, int] | None = None
+        self._explained = (-1, "")
+        self._reported = -_PATIENCE
+
+    def want(self, name: str, request: Request | None) -> None:
+        """Draw this chart from now on, in this size; None: no longer."""
+        with self._lock:
+            if request is None or request.width <= 0 or request.height <= 0:
+                self._requests.pop(name, None)
+            else:
+                self._requests[name] = request
+        self._wake.set()
+
+    def explain(self) -> None:
+        """Post ``Evaluated`` even though no evaluation is new."""
+        self._explain = True
+        self._wake.set()
+
+    def pause(self, paused: bool) -> None:
+        """While paused (its screen is hidden), nothing is read or drawn."""
+        self._paused = paused
+        self._wake.set()
+
+    def end(self) -> None:
+        """Make ``loop`` return soon."""
+        self._ended = True
+        self._wake.set()
+
+    def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Follow until ``end``, or until ``cancelled`` says yes (asked at least once a second)."""
+        follower = Follower(self.run_dir)
+        while not (self._ended or cancelled()):
+            more = False
+            if not self._paused:
+                more = follower.poll(_BYTES)
+                self._report(follower, caught_up=not more)
+            if not more:
+                self._wake.wait(_ASK if self._paused else min(_ASK, self.interval))
+            self._wake.clear()
+
+    def _report(self, follower: Follower, *, caught_up: bool) -> None:
+        if not caught_up and time.monotonic() < self._reported + _PATIENCE:
+            return
+        self._reported = time.monotonic()
+        history = follower.history
+        state = follower.state()
+        new = status(history, self.run_dir.name, state)
+        if new != self._status:
+            self._status = new
+            self.post(StatusChanged(self.run_dir, new))
+        with self._lock:
+            requests = dict(self._requests)
+        for name, request in requests.items():
+            if self._drawn.get(name) != (request, history.version):
+                self._drawn[name] = (request, history.version)
+                axes = self._axes.setdefault(name, Axes())
+                rows = draw(request, history, axes)
+                self.post(FigureDrawn(self.run_dir, name, rows, axes.shown, axes.whole))
+        self._read_log(follower)
+        evaluations = (sum(len(columns) for columns in history.evals.values()), state)
+        if caught_up and (self._explain or (evaluations != self._explained and evaluations[0])):
+            self._explained, self._explain = evaluations, False
+            self.post(Evaluated(self.run_dir, snapshot(history)))
+
+    def _read_log(self, follower: Follower) -> None:
+        try:
+            stat = (self.run_dir / LOG_NAME).stat()
+        except OSError:
+            return
+        if (stat.st_size, stat.st_mtime_ns) != self._log:
+            self._log = (stat.st_size, stat.st_mtime_ns)
+            self.post(LogChanged(self.run_dir, follower.log_tail(_LOG_LINES)))
+
+
+def snapshot(history: History) -> History:
+    """A copy that another thread may read while the original grows."""
+    copied = copy.copy(history)
+    copied.steps, copied.systems = history.steps.copy(), history.systems.copy()
+    copied.evals = {split: columns.copy() for split, columns in history.evals.items()}
+    for name in ("resumes", "checkpoints", "warnings", "samples", "phases"):
+        setattr(copied, name, list(getattr(history, name)))
+    return copied

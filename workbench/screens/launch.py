@@ -1,0 +1,319 @@
+"""The Launch screen: selected shards and a preset become a run, and what the plan implies is said beforehand."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.text import Text
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.content import Content
+from textual.message import Message
+from textual.suggester import SuggestFromList
+from textual.widgets import Input, Static
+from textual.worker import get_current_worker
+
+from engine.config import Config, ConfigError
+from workbench.screens.base import WorkbenchScreen
+from workbench.screens.keys import LAUNCH, bindings
+from workbench.screens.messages import Done
+from workbench.screens.options import Options, choices_of, help_of
+from workbench.text import plain
+from workbench.widgets.preflight import Basis, Plan, Preflight
+from workbench.widgets.table import Column, Table
+
+COLUMNS = (
+    Column("key", "option", 22),
+    Column("value", "value", 16),
+    Column("help", "", hide_below=70),
+)
+NAME = "name"  # the run's name stands among the options, though it is none
+_NO_SHARDS = "no shards are selected: 1 opens the Data screen, space selects there, l comes back"
+
+
+@dataclass
+class Planned(Message):
+    """What the options imply now."""
+
+    plan: Plan
+    basis: Basis
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Planned)
+
+
+@dataclass
+class ShardsCounted(Message):
+    """The selected shards' tokens are known."""
+
+    paths: frozenset[str]
+    figures: dict[str, Any]
+
+
+@dataclass
+class Started(Message):
+    """The run's process is on its way."""
+
+    run_dir: Path
+
+
+class LaunchScreen(WorkbenchScreen):
+    """Starts a run on ``app.selected``."""
+
+    MODE = "launch"
+    CSS_PATH = "launch.tcss"
+    BINDINGS = bindings(LAUNCH)
+    AUTO_FOCUS = "#options"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.options = Options()
+        self.run_name = ""
+        self.every = False
+        self._editing: str | None = None
+        self._starting = False
+        self._counted_for: frozenset[str] = frozenset()
+        self._recipe = ""
+        self._cancel = threading.Event()
+
+    def body(self) -> ComposeResult:
+        """Options left, what they imply right; the line to type into below."""
+        with Container(id="plan"):
+            yield Table(COLUMNS, id="options")
+            yield Preflight()
+        with Vertical(id="edit"):
+            yield Static("", id="edit-help")
+            yield Input(id="edit-value", compact=True)
+            yield Static("", id="edit-error")
+
+    def on_screen_resume(self) -> None:
+        """Plan on the shards selected meanwhile."""
+        shards = len(self.bench.selected)
+        self.place(f"{shards} shard{'s' * (shards != 1)}" if shards else "no shards")
+        if self.bench.recipe != self._recipe:
+            self._recipe = self.bench.recipe
+            self.options.changes["data.recipe"] = self._recipe
+        self._show_options()
+        self._count_if_needed()
+        self._replan()
+
+    def on_unmount(self) -> None:
+        """Let a count go."""
+        self._cancel.set()
+
+    # Keys
+
+    def action_edit(self) -> None:
+        """Change the option under the cursor."""
+        key = self.query_one(Table).current_key
+        if key is None:
+            return
+        self._editing = key
+        box = self.query_one("#edit-value", Input)
+        box.suggester = SuggestFromList(choices_of(key)) if key != NAME and choices_of(key) else None
+        box.value = self.run_name if key == NAME else self._value(key)
+        self.query_one("#edit").add_class("-shown")
+        what = "name of the run's folder; empty: the preset's" if key == NAME else help_of(key)
+        self.query_one("#edit-help", Static).update(Content.assemble((key, "bold"), (f"  {what}", "$text-muted")))
+        box.focus()
+        box.action_select_all()
+
+    def action_leave_edit(self) -> None:
+        """Leave the option as it was."""
+        self._editing = None
+        self.query_one("#edit").remove_class("-shown")
+        self.query_one(Table).focus()
+
+    def action_next_preset(self) -> None:
+        """Next preset."""
+        self.options.next_preset()
+        self._changed()
+
+    def action_toggle_all(self) -> None:
+        """Every option, or the main ones."""
+        self.every = not self.every
+        self._show_options()
+
+    def action_reset_option(self) -> None:
+        """The preset's value again."""
+        key = self.query_one(Table).current_key
+        if key == NAME:
+            self.run_name = ""
+        elif key is not None:
+            self.options.reset(key)
+        self._changed()
+
+    def action_start(self) -> None:
+        """Start the run."""
+        if self._starting:
+            return
+        if self._editing is not None:
+            self.say("finish the option first: enter takes it, esc leaves it", wrong=True)
+            return
+        if not self.bench.selected:
+            self.say(_NO_SHARDS, wrong=True)
+            return
+        try:
+            config = self.options.config(self.bench.selected)
+        except ConfigError as error:
+            self.say(str(error), wrong=True)
+            return
+        self._starting = True
+        self._start(config, self.run_name or None)
+
+    # Editing
+
+    @on(Input.Changed, "#edit-value")
+    def _typed(self, event: Input.Changed) -> None:
+        wrong = self._wrong(event.value)
+        self.query_one("#edit-error", Static).update(Content.styled(plain(wrong or ""), "$text-error"))
+
+    @on(Input.Submitted, "#edit-value")
+    def _submitted(self, event: Input.Submitted) -> None:
+        if self._editing is None or self._wrong(event.value):
+            return
+        if self._editing == NAME:
+            self.run_name = event.value.strip()
+        else:
+            self.options.put(self._editing, event.value)
+        self.action_leave_edit()
+        self._changed()
+
+    def _wrong(self, text: str) -> str | None:
+        return None if self._editing in (None, NAME) else self.options.check(str(self._editing), text)
+
+    def _value(self, key: str) -> str:
+        try:
+            return self.options.shown(self.options.config(), key)
+        except ConfigError:
+            return str(self.options.changes.get(key, ""))
+
+    def _changed(self) -> None:
+        self._show_options()
+        self._replan()
+
+    def _show_options(self) -> None:
+        changed = self.app.theme_variables.get("text-warning", "")[:7]
+        rows: dict[str, list[str | Text]] = {}
+        for key in self.options.keys(self.every):
+            by_hand = key in self.options.changes and key != "model.preset"
+            value = Text(self._value(key) or "–", changed if by_hand and changed.startswith("#") else "")
+            rows[key] = [key, value, help_of(key)]
+        rows[NAME] = ["run name", self.run_name or "–", "name of the run's folder; empty: the preset's"]
+        self.query_one(Table).show(rows)
+
+    # Planning
+
+    def _replan(self) -> None:
+        try:
+            config = self.options.config(self.bench.selected)
+        except ConfigError as error:
+            self.query_one(Preflight).wrong(str(error))
+            return
+        self.bench.planned_tokens = config.tokens_per_step * config.train.max_steps
+        self._plan(config, list(self.bench.selected))
+
+    def _count_if_needed(self) -> None:
+        paths = frozenset(self.bench.selected)
+        if paths and paths not in self.bench.statistics and paths != self._counted_for:
+            self._cancel.set()
+            self._cancel = threading.Event()
+            self._counted_for = paths
+            self._count(paths, self._cancel)
+
+    @on(Planned)
+    def _planned(self, message: Planned) -> None:
+        self.query_one(Preflight).show(message.plan, message.basis)
+
+    @on(ShardsCounted)
+    def _shards_counted(self, message: ShardsCounted) -> None:
+        self.bench.statistics[message.paths] = message.figures
+        self._replan()
+
+    @on(Started)
+    def _started(self, message: Started) -> None:
+        self._starting = False
+        self.bench.open_run(message.run_dir)
+
+    @on(Done)
+    def _done(self, message: Done) -> None:
+        self._starting = False
+        self.say(message.text, wrong=message.wrong)
+
+    # Work
+
+    @work(thread=True, group="plan", exclusive=True, exit_on_error=False)
+    def _plan(self, config: Config, paths: list[str]) -> None:
+        from engine.plan import plan
+        from workbench.runs.machine import machine
+
+        worker = get_current_worker()
+        figures = self.bench.statistics.get(frozenset(paths))
+        train_tokens = unique_tokens = None
+        if figures is not None and figures.get("tokens") is not None:
+            # One separator ends each document; what is held out is not trained on.
+            kept = 1.0 if config.data.val_paths else 1.0 - config.data.val_fraction
+            documents = figures.get("documents") or 0
+            copies = figures.get("exact_duplicate_rows") or 0
+            train_tokens = int(kept * (figures["tokens"] + documents))
+            if figures.get("unique_tokens") is not None:
+                unique_tokens = int(kept * (figures["unique_tokens"] + documents - copies))
+        previewed_for, effect = self.bench.recipe_effect or (None, None)
+        if (
+            config.data.recipe
+            and config.data.recipe == self.bench.recipe
+            and previewed_for == frozenset(paths)
+            and effect
+        ):
+            train_tokens = effect["train_tokens"] + effect["train_documents"]
+            unique_tokens = effect["unique_tokens"] + effect["unique_documents"]
+        here = machine(config.train.device)
+        found = plan(
+            config,
+            train_tokens=train_tokens,
+            unique_tokens=unique_tokens,
+            device_memory=here.memory,
+            device_name=here.name,
+        )
+        note = "" if figures or not paths else "counting tokens …"
+        if not worker.is_cancelled:
+            self.post_message(Planned(found, Basis(len(paths), train_tokens, unique_tokens, here.name, note)))
+
+    @work(thread=True, group="count", exit_on_error=False)
+    def _count(self, paths: frozenset[str], cancel: threading.Event) -> None:
+        from data.catalogue import Catalogue
+        from data.statistics import statistics
+        from data.workers import Cancelled
+
+        worker = get_current_worker()
+
+        def cancelled() -> bool:
+            return cancel.is_set() or worker.is_cancelled
+
+        try:
+            with Catalogue(sorted(paths)) as catalogue:
+                figures = statistics(catalogue, cancelled=cancelled).to_dict()
+        except Cancelled:
+            return
+        except Exception as error:
+            self.post_message(Done(f"tokens cannot be counted: {error}", wrong=True))
+            return
+        self.post_message(ShardsCounted(paths, figures))
+
+    @work(thread=True, group="start", exit_on_error=False)
+    def _start(self, config: Config, name: str | None) -> None:
+        from workbench.runs import launch
+        from workbench.runs.machine import refuse_if_too_large
+
+        try:
+            refuse_if_too_large(config)
+            run_dir = launch.create(config, self.bench.runs_root, name)
+            launch.start(run_dir)
+        except Exception as error:  # UserError, ShardError, ConfigError: one line; nothing here may end the app
+            self.post_message(Done(str(error) or type(error).__name__, wrong=True))
+            return
+        self.post_message(Started(run_dir))

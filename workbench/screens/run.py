@@ -1,0 +1,280 @@
+"""The Run screen: live curves, the figures of the run, its log, and why it is as it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from textual import on, work
+from textual.app import ComposeResult
+from textual.containers import Container, Vertical
+from textual.content import Content
+from textual.widgets import Static
+from textual.worker import get_current_worker
+
+from workbench.screens.charts import ChartKeys
+from workbench.screens.feed import Evaluated, FigureDrawn, LogChanged, RunFeed
+from workbench.screens.keys import RUN, bindings
+from workbench.screens.messages import Diagnosed, Done, StatusChanged
+from workbench.widgets.chart import ChartView
+from workbench.widgets.log_view import LogView
+from workbench.widgets.plateau_pane import PlateauPane, verdict_line
+from workbench.widgets.run_header import RunHeader
+
+EXPLAIN_EVERY = 4.0  # seconds between two diagnoses, at least
+PANES = ("why", "lr", "log")
+_NO_RUN = "no run is open: 4 lists the runs, 1 chooses shards for a new one"
+
+
+class RunScreen(ChartKeys):
+    """Follows ``app.run_dir``."""
+
+    MODE = "run"
+    CSS_PATH = "run.tcss"
+    BINDINGS = bindings(RUN)
+    AUTO_FOCUS = "#why"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.feed: RunFeed | None = None
+        self._pane = 0
+        self._full = False
+        self._asked_at = -EXPLAIN_EVERY
+        self._waiting: Evaluated | None = None
+
+    def body(self) -> ComposeResult:
+        """Header, verdict, charts, panes."""
+        yield RunHeader()
+        yield Static(Content.styled(_NO_RUN, "$text-muted"), id="verdict")
+        with Container(id="panes"):
+            yield ChartView(id="loss", classes="pane", hint="no loss yet")
+            with Vertical(id="side"):
+                yield Static("", id="tabs")
+                yield PlateauPane(id="why", classes="pane", hint="an explanation follows the first evaluations")
+                yield ChartView(id="lr", classes="pane", hint="no step yet")
+                yield LogView(id="log", classes="pane", empty="the engine has written nothing yet")
+        yield from self.grid()
+
+    def on_mount(self) -> None:
+        """Show the panes as they begin."""
+        self._show_pane()
+
+    def on_screen_resume(self) -> None:
+        """Follow the run that is open now."""
+        self.follow()
+
+    def follow(self) -> None:
+        """Follow ``app.run_dir``, if that is not done already."""
+        if self.feed is None or self.feed.run_dir != self.bench.run_dir:
+            self._open(self.bench.run_dir)
+        if self.feed is not None:
+            self.feed.pause(False)
+
+    def on_screen_suspend(self) -> None:
+        """A hidden screen reads and draws nothing."""
+        if self.feed is not None:
+            self.feed.pause(True)
+
+    def on_unmount(self) -> None:
+        """Let the thread go; the run goes on."""
+        if self.feed is not None:
+            self.feed.end()
+
+    # What the feed's thread posts
+
+    @on(StatusChanged)
+    def _status_changed(self, message: StatusChanged) -> None:
+        if self._is_open(message.run_dir):
+            header = self.query_one(RunHeader)
+            before, header.status = header.status, message.status
+            if before is not None and before.state == "running" != message.status.state:
+                self._ended(message.status.name, message.status.state)
+            self.place(message.status.name)
+
+    def _ended(self, name: str, state: str) -> None:
+        """Say that the run has ended, and ring the terminal's bell if $GPTBENCH_NOTIFY asks for it."""
+        self.say(f"{name}: {state}", wrong=state in ("failed", "dead"))
+        if os.environ.get("GPTBENCH_NOTIFY"):
+            self.app.bell()
+
+    @on(FigureDrawn)
+    def _figure_drawn(self, message: FigureDrawn) -> None:
+        if self._is_open(message.run_dir):
+            self.query_one(f"#{message.name}", ChartView).show(message.rows)
+            self.drawn(message)
+
+    @on(LogChanged)
+    def _log_changed(self, message: LogChanged) -> None:
+        if self._is_open(message.run_dir):
+            self.query_one(LogView).show(message.lines)
+
+    @on(Evaluated)
+    def _evaluated(self, message: Evaluated) -> None:
+        """Explain now, or when the last explanation is old enough; of several that wait, the newest."""
+        if not self._is_open(message.run_dir):
+            return
+        late = self._asked_at + EXPLAIN_EVERY - time.monotonic()
+        already_waiting = self._waiting is not None
+        self._waiting = message
+        if late <= 0:
+            self._explain_waiting()
+        elif not already_waiting:
+            self.set_timer(late, self._explain_waiting)
+
+    def _explain_waiting(self) -> None:
+        message, self._waiting = self._waiting, None
+        if message is not None and self._is_open(message.run_dir):
+            self._asked_at = time.monotonic()
+            self._diagnose(message)
+
+    @on(Diagnosed)
+    def _diagnosed(self, message: Diagnosed) -> None:
+        if self._is_open(message.run_dir):
+            self.query_one(PlateauPane).show(message.diagnosis)
+            self.query_one("#verdict", Static).update(verdict_line(message.diagnosis))
+            trend = message.diagnosis.get("trend") or {}
+            flat = message.diagnosis.get("verdict") == "plateau"
+            self.look(plateau=trend.get("first_step") if flat else None)
+
+    @on(Done)
+    def _done(self, message: Done) -> None:
+        self.say(message.text, wrong=message.wrong)
+
+    # Charts
+
+    @on(ChartView.Resized)
+    def _chart_resized(self, message: ChartView.Resized) -> None:
+        self.want(message.chart)
+
+    # Keys
+
+    def action_stop(self) -> None:
+        """Stop the run."""
+        from workbench.runs import launch
+
+        self._do("stopping: it ends its step and writes a checkpoint", launch.stop)
+
+    def action_resume(self) -> None:
+        """Resume the run."""
+        from workbench.runs import launch
+
+        self._do("resumed", launch.resume)
+
+    def action_export(self) -> None:
+        """Write the summary."""
+
+        def export(run_dir: Path) -> str:
+            from workbench.export.markdown import write_summary
+
+            return f"written: {write_summary(run_dir)}"
+
+        self._do("", export)
+
+    def action_explain(self) -> None:
+        """Explain now."""
+        if self.feed is not None:
+            self._asked_at = -EXPLAIN_EVERY
+            self.feed.explain()
+
+    def action_pane(self, direction: int) -> None:
+        """Go to the next or the previous pane, or chart of the grid."""
+        if self.has_class("-grid"):
+            self.next_chart(direction)
+            return
+        names = ("loss", *PANES) if self._full else PANES
+        self._pane = (self._pane + direction) % len(names)
+        self._show_pane()
+
+    def action_full(self) -> None:
+        """One pane alone, or all."""
+        if self.has_class("-grid"):
+            self.alone()
+            return
+        focused = self.focused.id if self.focused is not None else None
+        self._full = not self._full
+        names = ("loss", *PANES) if self._full else PANES
+        self._pane = names.index(focused) if focused in names else 0
+        self._show_pane()
+
+    def on_descendant_focus(self) -> None:
+        """Tab moves the focus; the pane in the narrow layout follows it."""
+        names = ("loss", *PANES) if self._full else PANES
+        if not self.has_class("-grid") and self.focused is not None and self.focused.id in names:
+            self._pane = names.index(self.focused.id)
+
+    def _show_pane(self) -> None:
+        names = ("loss", *PANES) if self._full else PANES
+        self._pane %= len(names)
+        current = names[self._pane]
+        self.set_class(self._full, "-full")
+        self.set_class(self._full and current == "loss", "-full-loss")
+        for name in ("loss", *PANES):
+            self.query_one(f"#{name}").set_class(name == current, "-current")
+        tabs = [Content.styled(f" {name} ", "bold reverse" if name == current else "$text-muted") for name in names]
+        self.query_one("#tabs", Static).update(Content(" ").join(tabs))
+        self.query_one(f"#{current}").focus()
+        self.call_after_refresh(self.want_all)
+
+    # Work
+
+    def _open(self, run_dir: Path | None) -> None:
+        if self.feed is not None:
+            self.feed.end()
+            self.feed = None
+        self.query_one(RunHeader).status = None
+        self.query_one(PlateauPane).show(None)
+        self.query_one(LogView).show([])
+        self.forget_charts()
+        self._waiting, self._asked_at = None, -EXPLAIN_EVERY
+        verdict = _NO_RUN if run_dir is None else "why: not enough evidence yet"
+        self.query_one("#verdict", Static).update(Content.styled(verdict, "$text-muted"))
+        self.place(run_dir.name if run_dir else "")
+        if run_dir is not None:
+            self.feed = RunFeed(run_dir, self.post_message, self.bench.poll_seconds)
+            self.want_all()
+            self._follow(self.feed)
+
+    def _is_open(self, run_dir: Path) -> bool:
+        return self.feed is not None and self.feed.run_dir == run_dir
+
+    @work(thread=True, group="feed", exit_on_error=False)
+    def _follow(self, feed: RunFeed) -> None:
+        worker = get_current_worker()
+        feed.loop(lambda: worker.is_cancelled)
+
+    @work(thread=True, group="diagnose", exclusive=True, exit_on_error=False)
+    def _diagnose(self, message: Evaluated) -> None:
+        from workbench.export.markdown import write_diagnosis
+        from workbench.plateau.diagnose import diagnose
+        from workbench.runs.facts import facts_of_run
+
+        try:
+            facts = facts_of_run(message.run_dir, message.history)
+            answer: dict[str, Any] = diagnose(message.history, facts, message.run_dir).to_dict()
+            with contextlib.suppress(OSError):  # a run on a disk that is not ours to write is explained all the same
+                write_diagnosis(message.run_dir, answer)
+        except Exception as error:  # an explanation that fails must not take the charts with it
+            self.post_message(Done(f"no explanation: {error}", wrong=True))
+            return
+        self.post_message(Diagnosed(message.run_dir, answer))
+
+    @work(thread=True, group="act", exit_on_error=False)
+    def _act(self, run_dir: Path, said: str, act: Callable[[Path], object]) -> None:
+        try:
+            result = act(run_dir)
+        except Exception as error:  # UserError and its kin carry one line; anything else still must not end the app
+            self.post_message(Done(str(error) or type(error).__name__, wrong=True))
+            return
+        self.post_message(Done(said or str(result)))
+        if self.feed is not None:
+            self.feed.pause(False)
+
+    def _do(self, said: str, act: Callable[[Path], object]) -> None:
+        if self.bench.run_dir is None:
+            self.say(_NO_RUN, wrong=True)
+        else:
+            self._act(self.bench.run_dir, said, act)

@@ -1,0 +1,27 @@
+"""Text from files, made safe to show. Documents, names and logs are data: nothing in them may steer a terminal."""
+
+from __future__ import annotations
+
+import re
+
+# C0 and C1 controls, DEL, bidirectional overrides and isolates, line and paragraph separators, surrogates, tags.
+_UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufff9-\ufffb\U000e0000-\U000e007f]"
+)
+
+
+def plain(text: object, *, lines: bool = False) -> str:
+    """``text`` with every character that could steer a terminal shown as a symbol instead.
+
+    Args:
+        lines: keep newlines and tabs; otherwise they too become symbols, and the result is one line.
+    """
+    shown = _UNSAFE.sub(_symbol, str(text))
+    return shown if lines else shown.replace("\n", "␊").replace("\t", "␉")
+
+
+def _symbol(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "␡" if code == 0x7F else "�"

@@ -1,0 +1,99 @@
+"""What a plan implies, before it is started."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from textual.app import ComposeResult
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from workbench.text import plain
+from workbench.widgets.format import UNKNOWN, count, duration, share, size
+
+
+class Plan(Protocol):
+    """As ``engine.plan.Plan``."""
+
+    @property
+    def parameters(self) -> int: ...
+    @property
+    def tokens_per_step(self) -> int: ...
+    @property
+    def max_steps(self) -> int: ...
+    @property
+    def total_tokens(self) -> int: ...
+    @property
+    def epochs(self) -> float | None: ...
+    @property
+    def memory(self) -> int: ...
+    @property
+    def memory_available(self) -> int | None: ...
+    @property
+    def seconds(self) -> float | None: ...
+    @property
+    def warnings(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What the plan rests on. Tokens are None while they are not counted."""
+
+    shards: int
+    train_tokens: int | None
+    unique_tokens: int | None
+    device: str
+    note: str = ""  # what is still being worked out
+
+
+class Preflight(VerticalScroll, can_focus=True):
+    """``show`` a plan, or ``wrong`` why there is none."""
+
+    DEFAULT_CSS = """
+    Preflight { padding: 0 1; scrollbar-gutter: stable; }
+    Preflight > Static { height: auto; }
+    """
+
+    def compose(self) -> ComposeResult:
+        """One sheet."""
+        yield Static(id="preflight-sheet")
+
+    def show(self, plan: Plan, basis: Basis) -> None:
+        """Show what the plan implies."""
+        tokens = f"{count(basis.unique_tokens)} unique tokens" if basis.unique_tokens else basis.note
+        available = plan.memory_available
+        taken = "" if available is None else f"of {size(available)} ({share(plan.memory / available)})"
+        rows: list[tuple[str, str, str]] = [
+            ("shards", str(basis.shards), tokens),
+            ("parameters", count(plan.parameters), f"at 20 tokens each: {count(20 * plan.parameters)}"),
+            ("tokens", count(plan.total_tokens), f"{plan.max_steps:,} steps of {plan.tokens_per_step:,}"),
+            ("epochs", UNKNOWN if plan.epochs is None else f"{plan.epochs:,.2f}", _epoch_basis(basis)),
+            ("memory", size(plan.memory), taken),
+            ("time", duration(plan.seconds), f"on {plain(basis.device)}"),
+        ]
+        lines = [
+            Content.assemble(
+                (f"{label:<12}", "$text-muted"), (value, "bold"), (f"  {note}" if note else "", "$text-muted")
+            )
+            for label, value, note in rows
+        ]
+        nothing = () if basis.shards else ("no shards: 1 opens Data, space selects there, l comes back",)
+        for warning in (*nothing, *plan.warnings):
+            lines.append(Content.styled(f"! {plain(warning)}", "$text-warning"))
+        self._sheet(Content("\n").join(lines))
+
+    def wrong(self, text: str) -> None:
+        """Say why there is no plan."""
+        self._sheet(Content.styled(plain(text), "$text-error"))
+
+    def _sheet(self, content: Content) -> None:
+        self.query_one("#preflight-sheet", Static).update(content)
+
+
+def _epoch_basis(basis: Basis) -> str:
+    if basis.unique_tokens:
+        return "over the unique tokens trained on"
+    return "over the tokens trained on" if basis.train_tokens else "known once tokens are counted"

@@ -1,0 +1,76 @@
+"""What the shards are worth: effective unique tokens, and what takes tokens away. Not computed is –, never 0."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from workbench.text import plain
+from workbench.widgets.format import UNKNOWN, bar, count, share, size
+
+
+class StatisticsPane(Widget):
+    """Shows a hint, progress, or figures (``data.statistics.Statistics.to_dict()``)."""
+
+    DEFAULT_CSS = """
+    StatisticsPane { height: auto; min-height: 4; padding: 0 1; }
+    """
+    figures: reactive[Mapping[str, Any] | None] = reactive(None, layout=True)
+    progress: reactive[tuple[str, float] | None] = reactive(None, layout=True)
+    hint: reactive[str] = reactive("", layout=True)
+
+    def render(self) -> Content:
+        if self.progress is not None:
+            stage, fraction = self.progress
+            return Content.assemble(
+                (bar(fraction, 24), "$text-primary on $foreground 15%"), f" {fraction:4.0%}  {plain(stage)}\n",
+                ("s or esc stops counting", "$text-muted"),
+            )  # fmt: skip
+        if self.figures is None:
+            return Content.styled(self.hint, "$text-muted")
+        return figures_text(self.figures)
+
+
+def figures_text(f: Mapping[str, Any]) -> Content:
+    """The figures, what the shards are worth first."""
+    rows, copies = f.get("rows"), f.get("exact_duplicate_rows")
+    tokens, unique = f.get("tokens"), f.get("unique_tokens")
+    basis = plain(f.get("tokens_note") or f.get("tokens_basis") or "")
+    copied = f"({share(copies / rows)} of rows)" if copies is not None and rows else ""
+    near, effective = f.get("near_duplicate_rows"), f.get("effective_tokens")
+    copied += f", near copies {near:,} rows" if near is not None else ", near copies not looked for"
+    lines: list[tuple[str, str, str]] = []
+    if effective is not None:
+        low, high = f.get("effective_tokens_low"), f.get("effective_tokens_high")
+        between = f"{share(effective / tokens)} of all" if tokens else ""
+        if low is not None and high is not None and low != high:
+            between += f", 90% interval {count(low)} – {count(high)}"
+        exact = f.get("worth_basis") == "exact"
+        lines.append(("effective unique", count(effective), between + ("" if exact else " (estimate; d: exactly)")))
+        lines.append(("  taken away", "", _taken(f, tokens)))
+    elif unique is not None:
+        lines.append(("unique tokens", count(unique), f"({share(unique / tokens)} of all)" if tokens else ""))
+    documents = f"in {f.get('documents') or 0:,} documents, {size(f.get('bytes'))} on disk"
+    lines += [
+        ("tokens", count(tokens), basis),
+        ("exact copies", UNKNOWN if copies is None else f"{copies:,} rows", copied),
+        ("text", size(f.get("text_bytes")), documents),
+    ]
+    return Content("\n").join(
+        Content.assemble((f"{label:<17}", "$text-muted"), (value, "bold"), (f" {note.strip()}", "$text-muted"))
+        for label, value, note in lines
+    )
+
+
+def _taken(f: Mapping[str, Any], tokens: int | None) -> str:
+    """What exact, near and boilerplate duplication take away."""
+    parts = []
+    for name, key in (("exact", "exact"), ("near", "near"), ("boilerplate", "boilerplate")):
+        value = f.get(f"{key}_duplicate_tokens" if key != "boilerplate" else "boilerplate_tokens")
+        if value is not None:
+            parts.append(f"{name} {count(value)}" + (f" ({share(value / tokens)})" if tokens else ""))
+    return " · ".join(parts)
