@@ -10,6 +10,7 @@ import json
 import math
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,8 @@ def write_diagnosis(run_dir: Path, answer: dict[str, Any]) -> Path:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file by way of a temporary one beside it. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    # Two threads of one workbench may write the same file at once: the diagnosis, and an export that was asked for.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         temporary.write_text(text, encoding="utf-8", errors="replace")
         temporary.replace(path)
