@@ -19,7 +19,7 @@ from workbench.screens.keys import COLUMNS, bindings
 from workbench.screens.pane import Pane
 from workbench.text import plain
 from workbench.widgets.chart import ChartView
-from workbench.widgets.format import count, share, size
+from workbench.widgets.format import UNKNOWN, count, share, size
 from workbench.widgets.table import Column, Table
 
 if TYPE_CHECKING:
@@ -36,28 +36,25 @@ _COLUMNS = (
 
 @dataclass
 class Described(Message):
-    """A column's statistics."""
+    """A column's statistics, for the opening of the pane that ``cancel`` ends."""
 
+    cancel: threading.Event
     statistics: ColumnStatistics
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Described)
 
 
 @dataclass
 class Spread(Message):
-    """A histogram."""
+    """A histogram, as it was ``asked`` for."""
 
+    asked: int
     histogram: Histogram
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Spread)
 
 
 @dataclass
 class Stored(Message):
     """How the files are stored."""
 
+    cancel: threading.Event
     layouts: list[Layout]
 
 
@@ -72,6 +69,8 @@ class ColumnsPane(Pane):
         self._measure = 0
         self._log: bool | None = None
         self._drawn: Histogram | None = None
+        self._asked = 0  # histograms; an answer to an earlier one comes too late
+        self._kinds: dict[str, str] = {}  # columns in the order of the first file, and their types
         self._cancel = threading.Event()
 
     def compose(self) -> ComposeResult:
@@ -86,10 +85,16 @@ class ColumnsPane(Pane):
         from data.columns import measures
 
         self._cancel = threading.Event()
-        self._measures, self._measure, self._log = measures(self.files), 0, None
-        names = {column.name: column.type for file in reversed(self.files) for column in file.columns}
-        self.query_one(Table).show({name: [name, kind, "", "", ""] for name, kind in reversed(names.items())})
-        self.query_one(Table).focus()
+        self._measures, self._measure, self._log, self._drawn = measures(self.files), 0, None, None
+        self._kinds = {}
+        for file in self.files:
+            for column in file.columns:
+                self._kinds.setdefault(column.name, column.type)
+        # The same rows in the same order as when the layouts are read: the cursor must not move under a person's hand.
+        table = self.query_one(Table)
+        table.show({})
+        table.show({name: [name, kind.lower(), "", "", ""] for name, kind in self._kinds.items()})
+        table.focus()
         self._read_layouts(self._cancel)
         self._draw(self._cancel)
         self._wanted()
@@ -111,7 +116,7 @@ class ColumnsPane(Pane):
 
     def action_log_x(self) -> None:
         """The other axis."""
-        if self._drawn is not None:
+        if self._drawn is not None and self._drawn.name == self._measures[self._measure]:
             self._log = not self._drawn.log
             self._draw(self._cancel)
 
@@ -127,13 +132,15 @@ class ColumnsPane(Pane):
 
     @on(Spread)
     def _spread(self, message: Spread) -> None:
+        if message.asked != self._asked:
+            return
         self._drawn = message.histogram
         self._show_histogram()
 
     @on(Described)
     def _described(self, message: Described) -> None:
         s = message.statistics
-        if s.name != self.query_one(Table).current_key:
+        if message.cancel is not self._cancel or s.name != self.query_one(Table).current_key:
             return
         text = s.types == ("VARCHAR",)
         nulls = f"  {s.nulls:,} null" + (f" ({share(s.nulls / s.rows)})" if s.nulls else "")
@@ -159,6 +166,8 @@ class ColumnsPane(Pane):
 
     @on(Stored)
     def _stored(self, message: Stored) -> None:
+        if message.cancel is not self._cancel:
+            return
         totals: dict[str, tuple[int, int, set[str]]] = {}
         for found in message.layouts:
             for column in found.columns:
@@ -169,15 +178,13 @@ class ColumnsPane(Pane):
                     uncompressed + column.uncompressed,
                     codecs | {column.codecs},
                 )
-        kinds = {column.name: column.type for file in self.files for column in file.columns}
-        self.query_one(Table).show(
-            {
-                name: [name, kind.lower(), size(totals[name][0]), f"{totals[name][1] / max(1, totals[name][0]):.1f}×",
-                       "+".join(sorted(totals[name][2])).lower()]
-                for name, kind in kinds.items()
-                if name in totals
-            }
-        )  # fmt: skip
+        rows = {}
+        for name, kind in self._kinds.items():
+            compressed, uncompressed, codecs = totals.get(name, (0, 0, set()))
+            ratio = f"{uncompressed / compressed:.1f}×" if compressed else UNKNOWN
+            rows[name] = [name, kind.lower(), size(compressed) if name in totals else UNKNOWN, ratio,
+                          "+".join(sorted(codecs)).lower()]  # fmt: skip
+        self.query_one(Table).show(rows)
 
     def _show_histogram(self) -> None:
         chart = self.query_one(ChartView)
@@ -206,7 +213,7 @@ class ColumnsPane(Pane):
                 if cancel.is_set():
                     return
                 found.append(layout(file.path))
-            self.post_message(Stored(found))
+            self.post_message(Stored(cancel, found))
 
         self.guarded(job)
 
@@ -215,25 +222,31 @@ class ColumnsPane(Pane):
         from data.columns import column_statistics
 
         assert self.catalogue is not None
-        catalogue = self.catalogue
+        catalogue, files = self.catalogue, list(self.files)
 
         def job() -> None:
-            self.post_message(Described(column_statistics(catalogue, name, self.files, cancelled=cancel.is_set)))
+            found = column_statistics(catalogue, name, files, cancelled=cancel.is_set)
+            self.post_message(Described(cancel, found))
 
         self.guarded(job)
 
-    @work(thread=True, group="histogram", exclusive=True, exit_on_error=False)
     def _draw(self, cancel: threading.Event) -> None:
+        self._asked += 1
+        if self._measures:
+            self._read_histogram(self._asked, self._measures[self._measure], self._log, cancel)
+
+    @work(thread=True, group="histogram", exclusive=True, exit_on_error=False)
+    def _read_histogram(self, asked: int, measure: str, log: bool | None, cancel: threading.Event) -> None:
         from data.columns import histogram
 
         assert self.catalogue is not None
-        catalogue = self.catalogue
-        if not self._measures:
-            return
-        measure, log = self._measures[self._measure], self._log
+        catalogue, files = self.catalogue, list(self.files)
+
+        def stopped() -> bool:
+            return cancel.is_set() or asked != self._asked
 
         def job() -> None:
-            self.post_message(Spread(histogram(catalogue, measure, self.files, log=log, cancelled=cancel.is_set)))
+            self.post_message(Spread(asked, histogram(catalogue, measure, files, log=log, cancelled=stopped)))
 
         self.guarded(job)
 
