@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.catalogue import ROW, escaped, memory_limit, quoted
+from data.database import silence
 from data.workers import cores
 
 _BATCH_ROWS = 2048
@@ -77,6 +78,7 @@ def connect(files: Sequence[dict[str, Any]], temporary: str) -> duckdb.DuckDBPyC
             "arrow_large_buffer_size": "true",  # one batch of long documents may be over 2 GB
         },
     )
+    silence(connection)
     paths = [file["path"] for file in files]
     if any("://" in path for path in paths):
         from data.remote import register

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 
 from data.catalogue import Column, quoted
+from data.database import scratch
 from data.files import ShardError
 
 OPERATORS = ("=", "!=", "<", "<=", ">", ">=", "~", "!~", "is null", "is not null", "in")
@@ -124,7 +125,7 @@ def checked(column: Column, value: Any) -> Any:
             return value if isinstance(value, (int, float)) else _number(str(value))
         except ValueError:
             raise ShardError(f"column {column.name} holds {kind}: {str(value)[:60]!r} is no number") from None
-    with duckdb.connect(":memory:") as connection:
+    with scratch("64MB") as connection:
         try:
             return connection.execute(f"SELECT ?::{kind}", [value]).fetchall()[0][0]
         except duckdb.Error:

@@ -21,6 +21,7 @@ LINE_BYTES = 40
 SLICE = 1 << 19  # bytes worked on at once: its arrays stay in the cache
 _LONG_WORD = 64  # a longer run is taken as several words
 
+U32 = npt.NDArray[np.uint32]
 U64 = npt.NDArray[np.uint64]
 I64 = npt.NDArray[np.int64]
 
@@ -86,6 +87,40 @@ def shingle_sets(texts: pa.LargeStringArray) -> Iterator[U64]:
             yield np.unique(found.shingles[a:b])
     if longer:
         yield np.unique(np.concatenate(longer))
+
+
+def smallest_sets(texts: pa.LargeStringArray, kept: int) -> Iterator[tuple[U32, I64]]:
+    """Each document's ``kept`` smallest distinct shingles (their upper halves), ascending, several documents at once.
+
+    Yields (uint32 [all of theirs], int64 [documents], how many each has). Memory follows ``SLICE``, however long a
+    document is.
+    """
+    longer: U32 | None = None
+    previous = -1
+    for array, first, piece in slices(texts):
+        found = hash_slice(array)
+        upper = found.shingles >> _S32
+        if piece:
+            alone = np.unique(upper.astype("<u4"))[:kept]
+            if longer is not None and first == previous:
+                longer = np.unique(np.concatenate((longer, alone)))[:kept]
+                continue
+        if longer is not None:
+            yield longer, np.array([len(longer)], np.int64)
+            longer = None
+        if piece:
+            longer, previous = alone, first
+            continue
+        # One sort for all: documents' numbers above, hashes below.
+        upper |= np.repeat(np.arange(len(array), dtype=np.uint64) << _S32, np.diff(found.offsets))
+        upper.sort()
+        upper = upper[np.concatenate((np.ones(min(1, len(upper)), bool), upper[1:] != upper[:-1]))]
+        owner = (upper >> _S32).astype(np.int64)
+        begins = np.searchsorted(owner, np.arange(len(array) + 1))
+        inside = np.arange(len(upper)) - begins[owner] < kept
+        yield upper[inside].astype("<u4"), np.minimum(np.diff(begins), kept)
+    if longer is not None:
+        yield longer, np.array([len(longer)], np.int64)
 
 
 def _pieces(lower: pa.LargeStringArray, index: int) -> Iterator[pa.LargeStringArray]:

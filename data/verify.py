@@ -20,7 +20,7 @@ from data import workers as processes
 from data.clusters import Clusters
 from data.files import ShardError
 from data.rows import chosen
-from data.shingles import shingle_sets
+from data.shingles import smallest_sets
 
 THRESHOLD = 0.8
 KEPT = 2048
@@ -144,8 +144,7 @@ def smallest_shingles(
     offsets = [0]
     with Path(output + ".sets").open("wb") as file:
         for _, texts in chosen(path, identity, column, np.load(output + ".npy"), on_progress):
-            for found in shingle_sets(texts):
-                kept = np.unique((found[:KEPT] >> np.uint64(32)).astype("<u4"))
+            for kept, lengths in smallest_sets(texts, KEPT):
                 file.write(kept.tobytes())
-                offsets.append(offsets[-1] + len(kept))
+                offsets += (offsets[-1] + np.cumsum(lengths)).tolist()
     return offsets

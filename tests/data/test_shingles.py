@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data import shingles
-from data.shingles import hash_slice, shingle_sets, slices
+from data.shingles import hash_slice, shingle_sets, slices, smallest_sets
 
 
 def plain(text: str) -> list[tuple[str, ...]]:
@@ -66,6 +66,26 @@ def test_a_long_document_in_pieces_has_the_shingles_of_the_whole(monkeypatch) ->
     found = list(shingle_sets(array))
     assert len(found) == 4 and np.array_equal(found[1], whole) and np.array_equal(found[3], whole)
     assert len(found[0]) == 0 and len(found[2]) == 1
+
+
+def test_the_smallest_shingles_of_many_documents_at_once(monkeypatch) -> None:
+    generator = np.random.default_rng(6)
+    long = " ".join(f"w{n}" for n in generator.integers(0, 5000, 9000))
+    texts = [
+        "",
+        "one two",
+        long,
+        "a b c d e f g " * 40,
+        *(" ".join(map(str, range(i, i + 30))) for i in range(200)),
+        long,
+    ]
+    monkeypatch.setattr(shingles, "SLICE", 4096)
+    array = arrow(*texts)
+    found = list(smallest_sets(array, 100))
+    flat, lengths = np.concatenate([f for f, _ in found]), np.concatenate([n for _, n in found])
+    expected = [np.unique((s >> np.uint64(32)).astype(np.uint32))[:100] for s in shingle_sets(array)]
+    assert lengths.tolist() == [len(e) for e in expected] and lengths[2] == lengths[-1] == 100
+    assert np.array_equal(flat, np.concatenate(expected))
 
 
 def test_one_word_of_megabytes() -> None:
