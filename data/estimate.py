@@ -16,7 +16,7 @@ import itertools
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -65,13 +65,15 @@ class Interval:
 @dataclass(frozen=True)
 class Estimate:
     """Of distinct documents: tokens in near duplicates, in boilerplate, in both together (``taken``, whose interval is
-    narrower than the two's: what one has too many, the other has too few); near-duplicate rows; documents sampled."""
+    narrower than the two's: what one has too many, the other has too few); near-duplicate rows; documents sampled.
+    ``parts``: the same of each part given, in their order; values sum to the whole's."""
 
     near_tokens: Interval
     near_rows: Interval
     boilerplate_tokens: Interval
     taken: Interval
     sampled: int
+    parts: list[Estimate] = field(default_factory=list)
 
 
 def estimate(
@@ -157,7 +159,10 @@ def estimate(
                 _population(parts),
                 share,
             )
-            return weigh(found.weights, sample, redundancy(found, sample), repeated)
+            redundant = redundancy(found, sample)
+            whole = weigh(found.weights, sample, redundant, repeated)
+            owner = np.concatenate([np.zeros(0, np.int64), *(np.full(len(chosen[i]), i) for i in left)])
+            return replace(whole, parts=split(found, sample, redundant, repeated, owner, len(parts)))
         finally:
             found.close()
 
@@ -213,38 +218,76 @@ def redundancy(found: Clusters, sample: Sample) -> tuple[F64, F64]:
 @dataclass(frozen=True)
 class Repeated:
     """Tokens in repeated lines over all documents, beyond each line's first appearance: ``total`` (sampled lines add
-    its interval), and ``drawn``, float64 [documents drawn]."""
+    its interval), and ``drawn``, float64 [documents drawn]; ``parts``: the total of each part that has any."""
 
     total: Interval
     drawn: F64
+    parts: dict[int, Interval] = field(default_factory=dict)
 
 
 def weigh(tokens: F64, sample: Sample, redundant: tuple[F64, F64], repeated: Repeated) -> Estimate:
     """From documents drawn (their tokens, their ``redundancy``) to all."""
     share, seen = redundant
-    expected = share / sample.chance
+    return _weigh(tokens, sample, share / sample.chance, seen, repeated.total, repeated.drawn)
+
+
+def split(
+    found: Clusters, sample: Sample, redundant: tuple[F64, F64], repeated: Repeated, owner: I64, parts: int
+) -> list[Estimate]:
+    """The estimate of each part; ``owner``: int64 [documents drawn], the part of each.
+
+    What a cluster's copies take is charged to all of its documents drawn but the first, as the exact count does.
+    """
+    share, seen = redundant
+    expected, tokens = share / sample.chance, found.weights
+    charged = expected.copy()
+    for members in _clusters(found):
+        mass = float((expected[members] * tokens[members]).sum())
+        later = float((tokens[members[1:]] / sample.chance[members[1:]]).sum())
+        charged[members[0]] = 0.0
+        charged[members[1:]] = mass / max(later, 1e-9) / sample.chance[members[1:]]
+    nothing = Interval(0.0, 0.0, 0.0)
+    return [
+        replace(
+            _weigh(tokens, sample, charged * (owner == part), seen, repeated.parts.get(part, nothing), repeated.drawn),
+            sampled=int((owner == part).sum()),
+        )
+        for part in range(parts)
+    ]
+
+
+def _weigh(tokens: F64, sample: Sample, expected: F64, seen: F64, total: Interval, lines: F64) -> Estimate:
+    """From ``expected``, the documents that each one drawn makes redundant; ``lines``, its tokens in repeated lines."""
     # Where nothing was found, a document drawn could have been a duplicate unseen: a heavy one.
     open_ = sample.chance < 1
     heavy = float(np.quantile(tokens[open_] / sample.chance[open_], 0.9)) if open_.any() else 0.0
     usual = float(np.median(1 / sample.chance[open_])) if open_.any() else 0.0
-    twice = _interval(*sample.by_key(expected * repeated.drawn, seen), 0.0)  # lines of near duplicates
-    total = repeated.total
-    lines = Interval(
-        max(0.0, total.value - twice.value),
-        max(0.0, total.value - twice.value - math.hypot(total.value - total.low, twice.high - twice.value)),
-        max(0.0, total.value - twice.value + math.hypot(total.high - total.value, twice.value - twice.low)),
-    )
-    taken = _interval(*sample.by_key(expected * np.maximum(0.0, tokens - repeated.drawn), seen), heavy)
+    near_tokens = _interval(*sample.by_key(expected * tokens, seen), heavy)
+    other = _interval(*sample.by_key(expected * np.maximum(0.0, tokens - lines), seen), heavy)
+    taken = _sum(total, other)
+    # Lines of near duplicates are charged to these. Which pages are versions of one is known of those drawn only, so
+    # boilerplate alone is what is left of ``taken``, and no surer than both: its own sampling error is too small.
+    left = max(0.0, taken.value - near_tokens.value)
     return Estimate(
-        near_tokens=_interval(*sample.by_key(expected * tokens, seen), heavy),
+        near_tokens=near_tokens,
         near_rows=_interval(*sample.by_key(expected, seen), usual),
-        boilerplate_tokens=lines,
-        taken=Interval(
-            total.value + taken.value,
-            total.value + taken.value - math.hypot(total.value - total.low, taken.value - taken.low),
-            total.value + taken.value + math.hypot(total.high - total.value, taken.high - taken.value),
+        boilerplate_tokens=Interval(
+            left,
+            max(0.0, left - math.hypot(taken.value - taken.low, near_tokens.high - near_tokens.value)),
+            left + math.hypot(taken.high - taken.value, near_tokens.value - near_tokens.low),
         ),
+        taken=taken,
         sampled=len(tokens),
+    )
+
+
+def _sum(a: Interval, b: Interval) -> Interval:
+    """Of two independent estimates."""
+    value = a.value + b.value
+    return Interval(
+        value,
+        value - math.hypot(a.value - a.low, b.value - b.low),
+        value + math.hypot(a.high - a.value, b.high - b.value),
     )
 
 
@@ -329,6 +372,10 @@ def _repeated(paths: list[str], drawn: I64, population: pa.Table, share: float) 
             FROM shares JOIN population USING (document) GROUP BY document ORDER BY document"""
         ).fetchnumpy()
         lines = database.execute(
+            """SELECT document >> 40 AS part, sum(bytes * rate) AS mass
+            FROM shares JOIN population USING (document) GROUP BY part, line"""
+        ).fetchnumpy()
+        total = database.execute(
             "SELECT sum(bytes * rate) AS mass FROM shares JOIN population USING (document) GROUP BY line"
         ).fetchnumpy()["mass"]
     mass = np.asarray(documents["mass"], np.float64) / share
@@ -336,4 +383,10 @@ def _repeated(paths: list[str], drawn: I64, population: pa.Table, share: float) 
     has = np.flatnonzero(np.append(documents["document"], -1)[at] == drawn)
     of_drawn = np.zeros(len(drawn))
     of_drawn[has] = mass[at[has]]
-    return Repeated(_interval(np.asarray(lines, np.float64) / share, np.full(len(lines), share), 0.0), of_drawn)
+
+    def over(masses: Any) -> Interval:
+        return _interval(np.asarray(masses, np.float64) / share, np.full(len(masses), share), 0.0)
+
+    which = np.asarray(lines["part"], np.int64)
+    by_part = {int(part): over(lines["mass"][which == part]) for part in np.unique(which)}
+    return Repeated(over(total), of_drawn, by_part)

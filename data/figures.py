@@ -35,6 +35,8 @@ class FileStatistics:
     near_duplicate_tokens: int | None = None
     boilerplate_tokens: int | None = None
     effective_tokens: int | None = None
+    effective_tokens_low: int | None = None
+    effective_tokens_high: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,10 @@ class Statistics:
     exact_duplicate_tokens: int | None = None
     near_duplicate_tokens: int | None = None
     boilerplate_tokens: int | None = None
+    near_duplicate_tokens_low: int | None = None
+    near_duplicate_tokens_high: int | None = None
+    boilerplate_tokens_low: int | None = None
+    boilerplate_tokens_high: int | None = None
     near_duplicate_rows_low: int | None = None
     near_duplicate_rows_high: int | None = None
     worth_basis: str | None = None

@@ -316,7 +316,8 @@ class _Work:
     def put_worth(self, found: worths.Worth) -> None:
         result = self.result
         for name in ("near_duplicate_tokens", "boilerplate_tokens", "effective_tokens", "near_duplicate_rows",
-                     "near_duplicate_rows_low", "near_duplicate_rows_high"):  # fmt: skip
+                     "near_duplicate_rows_low", "near_duplicate_rows_high", "near_duplicate_tokens_low",
+                     "near_duplicate_tokens_high", "boilerplate_tokens_low", "boilerplate_tokens_high"):  # fmt: skip
             setattr(result, name, getattr(found, name))
         result.effective_tokens_low, result.effective_tokens_high = found.low, found.high
         result.worth_basis = found.basis
@@ -328,6 +329,7 @@ class _Work:
             entry = by_path[share.file]
             for name in ("near_duplicate_rows", "near_duplicate_tokens", "boilerplate_tokens", "effective_tokens"):
                 setattr(entry, name, getattr(share, name))
+            entry.effective_tokens_low, entry.effective_tokens_high = share.effective_low, share.effective_high
 
     def note(self) -> str:
         """The basis in words."""

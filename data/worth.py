@@ -30,7 +30,7 @@ OnError = Callable[[str, ShardError], None]
 @dataclass(frozen=True)
 class FileWorth:
     """One file's share; its tokens less these three are its effective tokens. A copy is charged to the file it lies
-    in, if the first one lies before it."""
+    in, if the first one lies before it. ``effective_low`` and ``effective_high``: their 90% interval."""
 
     file: str
     tokens: int
@@ -38,6 +38,8 @@ class FileWorth:
     near_duplicate_tokens: int
     boilerplate_tokens: int
     near_duplicate_rows: int
+    effective_low: int
+    effective_high: int
 
     @property
     def effective_tokens(self) -> int:
@@ -52,7 +54,8 @@ class Worth:
     Attributes:
         basis: "exact" (every document sketched and compared; the interval is that of counting tokens) or "estimated".
         sampled: documents the estimate rests on.
-        per_file, clusters, lines: known where ``basis`` is "exact". Whoever is given clusters closes them.
+        near_duplicate_tokens_low …: 90% intervals of what each kind takes away.
+        clusters, lines: known where ``basis`` is "exact". Whoever is given clusters closes them.
     """
 
     tokens: int
@@ -66,6 +69,10 @@ class Worth:
     near_duplicate_rows_low: int
     near_duplicate_rows_high: int
     basis: str
+    near_duplicate_tokens_low: int
+    near_duplicate_tokens_high: int
+    boilerplate_tokens_low: int
+    boilerplate_tokens_high: int
     sampled: int = 0
     per_file: list[FileWorth] = field(default_factory=list)
     clusters: Clusters | None = None
@@ -159,7 +166,34 @@ def measure(
         near_duplicate_rows_low=round(guess.near_rows.low),
         near_duplicate_rows_high=round(guess.near_rows.high),
         basis=ESTIMATED,
+        near_duplicate_tokens_low=round(guess.near_tokens.low),
+        near_duplicate_tokens_high=round(guess.near_tokens.high),
+        boilerplate_tokens_low=round(guess.boilerplate_tokens.low),
+        boilerplate_tokens_high=round(guess.boilerplate_tokens.high),
         sampled=guess.sampled,
+        per_file=[
+            _estimated_share(file, part, margin / value if value else 0.0)
+            for file, part in zip(files, guess.parts, strict=True)
+            if file.identity.path not in bad
+        ],
+    )
+
+
+def _estimated_share(file: FileTokens, guess: estimate.Estimate, token_error: float) -> FileWorth:
+    """One file of an estimate; ``token_error``: half the relative interval of its tokens."""
+    total, unique = float(file.tokens.sum()), float(file.tokens[file.first].sum())
+    value, low, high = (unique - x for x in (guess.taken.value, guess.taken.high, guess.taken.low))
+    margin = token_error * value
+    exact, similar = round(total) - round(unique), round(guess.near_tokens.value)
+    return FileWorth(
+        file=file.identity.path,
+        tokens=round(total),
+        exact_duplicate_tokens=exact,
+        near_duplicate_tokens=similar,
+        boilerplate_tokens=round(guess.taken.value) - similar,
+        near_duplicate_rows=round(guess.near_rows.value),
+        effective_low=round(max(0.0, value - math.hypot(value - low, margin))),
+        effective_high=round(min(unique, value + math.hypot(high - value, margin))),
     )
 
 
@@ -209,29 +243,39 @@ def _exact(
     found.weigh(np.concatenate([np.zeros(0), *tokens]))
     repeated = boilerplate(found, on_progress=on_progress, cancelled=cancelled)
     exact, similar = found.exact_duplicates(), found.near_duplicates()
+    total = sum(float(file.tokens.sum()) for file in files)
+    error = estimate.Z90 * token_error / total if total else 0.0
     per_file = []
     for index, path in enumerate(found.files):
         if path not in known:
             continue
         here = slice(int(found.base[index]), int(found.base[index + 1]))
+        parts = [known[path].sum(), known[path][exact[here]].sum(), known[path][similar[here]].sum()]
+        tokens_, copies, near_, lines = (round(float(x)) for x in (*parts, repeated.mass[index]))
+        left = tokens_ - copies - near_ - lines
         per_file.append(
             FileWorth(
                 file=path,
-                tokens=round(known[path].sum()),
-                exact_duplicate_tokens=round(known[path][exact[here]].sum()),
-                near_duplicate_tokens=round(known[path][similar[here]].sum()),
-                boilerplate_tokens=round(repeated.mass[index]),
+                tokens=tokens_,
+                exact_duplicate_tokens=copies,
+                near_duplicate_tokens=near_,
+                boilerplate_tokens=lines,
                 near_duplicate_rows=int(similar[here].sum()),
+                effective_low=round(left * (1 - error)),
+                effective_high=round(left * (1 + error)),
             )
         )
-    total, effective = sum(f.tokens for f in per_file), sum(f.effective_tokens for f in per_file)
-    margin = round(estimate.Z90 * token_error * (effective / total if total else 0.0))
+    effective = sum(f.effective_tokens for f in per_file)
+    margin = round(error * effective)
+    near_tokens, line_tokens = (
+        sum(getattr(f, name) for f in per_file) for name in ("near_duplicate_tokens", "boilerplate_tokens")
+    )
     rows = sum(f.near_duplicate_rows for f in per_file)
     return Worth(
-        tokens=total,
+        tokens=sum(f.tokens for f in per_file),
         exact_duplicate_tokens=sum(f.exact_duplicate_tokens for f in per_file),
-        near_duplicate_tokens=sum(f.near_duplicate_tokens for f in per_file),
-        boilerplate_tokens=sum(f.boilerplate_tokens for f in per_file),
+        near_duplicate_tokens=near_tokens,
+        boilerplate_tokens=line_tokens,
         effective_tokens=effective,
         low=effective - margin,
         high=effective + margin,
@@ -239,6 +283,10 @@ def _exact(
         near_duplicate_rows_low=rows,
         near_duplicate_rows_high=rows,
         basis=EXACT,
+        near_duplicate_tokens_low=near_tokens,
+        near_duplicate_tokens_high=near_tokens,
+        boilerplate_tokens_low=line_tokens,
+        boilerplate_tokens_high=line_tokens,
         sampled=len(found),
         per_file=per_file,
         clusters=found,

@@ -119,7 +119,10 @@ def _facts(result: Statistics) -> Iterator[tuple[str, str, str]]:
     if result.near_duplicate_rows_low != result.near_duplicate_rows_high:
         near = f"{number(result.near_duplicate_rows_low)} – {number(result.near_duplicate_rows_high)}; {near}"
     yield "near duplicates", rows, near
-    yield "boilerplate tokens", number(result.boilerplate_tokens), _taken(result, result.boilerplate_tokens, False)
+    lines = _taken(result, result.boilerplate_tokens, False)
+    if result.boilerplate_tokens_low != result.boilerplate_tokens_high:
+        lines = f"{number(result.boilerplate_tokens_low)} – {number(result.boilerplate_tokens_high)}; {lines}"
+    yield "boilerplate tokens", number(result.boilerplate_tokens), lines
     yield "unique tokens", number(result.unique_tokens), "exact copies counted once"
     if result.effective_tokens is None:
         yield "effective tokens", number(None), f"at most {number(result.effective_tokens_high)}"
