@@ -172,6 +172,9 @@ def build_parser() -> argparse.ArgumentParser:
             help="a fact that the log does not say, for example lr=1e-3",
         )
 
+    completion = verbs.add_parser("completion", help="a shell's completion script", description="Print it; source it.")
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    completion.set_defaults(call="workbench.commands.completion:completion")
     verb("doctor", "doctor:doctor", "terminal, GPU, versions, disk: what would go wrong here")
     return parser
 
