@@ -51,7 +51,7 @@ def boilerplate(
     found: Clusters,
     *,
     documents: int = DOCUMENTS,
-    most: int = 20,
+    most: int = 200,
     on_progress: Callable[[str, float], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Boilerplate:
@@ -90,6 +90,27 @@ def boilerplate(
     lines.sort(key=lambda line: (-line[0], line[1]))
     top = [RepeatedLine(hash_, n, wasted, *found.place(first)) for wasted, hash_, n, first in lines[:most]]
     return Boilerplate(mass, top)
+
+
+def holders(found: Clusters, line_hash: int, most: int = 500) -> list[tuple[str, int]]:
+    """Places (file, row) of the documents kept that hold a line, the first ones. Raises ShardError."""
+    kept = found.representative == np.arange(len(found))
+    places: list[tuple[str, int]] = []
+    try:
+        with scratch(_MEMORY) as database:
+            for index, sketches in enumerate(found.made):
+                numbers = database.execute(
+                    "SELECT file_row_number FROM read_parquet(?, file_row_number = true) "
+                    "WHERE list_contains(lines, ?::UBIGINT) ORDER BY 1",
+                    [escaped(sketches.path), line_hash],
+                ).fetchnumpy()["file_row_number"]
+                ids = np.asarray(numbers, np.int64) + found.base[index]
+                places += [found.place(int(i)) for i in ids[kept[ids]][: most - len(places)]]
+                if len(places) >= most:
+                    break
+    except duckdb.Error as error:
+        raise ShardError(f"repeated lines: {str(error).splitlines()[0][:300]}; run it again") from None
+    return places
 
 
 def line_text(text: str, line_hash: int) -> str | None:

@@ -95,7 +95,7 @@ def join(
         with ShingleSets(
             found, np.unique(apart), column=column, on_progress=on_progress, on_error=on_error, cancelled=cancelled
         ) as sets:
-            _by_shingles(sets, apart, parent, cancelled)
+            _by_shingles(sets, apart, parent, on_progress, cancelled)
     found.representative = parent
     return found
 
@@ -116,9 +116,14 @@ def connect(parent: I64, a: I64, b: I64) -> None:
             parent[:] = further
 
 
-def _by_shingles(sets: ShingleSets, pairs: I64, parent: I64, cancelled: Callable[[], bool] | None) -> None:
+def _by_shingles(
+    sets: ShingleSets, pairs: I64, parent: I64, on_progress: Progress | None, cancelled: Callable[[], bool] | None
+) -> None:
     """Connect the pairs that are near: for each document one at a time, since most need no second."""
+    total = len(pairs)
     while len(pairs):
+        if on_progress is not None:
+            on_progress("verifying near duplicates", 1 - len(pairs) / total)
         if cancelled is not None and cancelled():
             raise Cancelled
         _, now = np.unique(pairs[:, 1], return_index=True)

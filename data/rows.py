@@ -33,9 +33,9 @@ def chosen(
         raise ShardError(f"{path}: the file changed while it was being read; run it again")
     for first, texts in documents(path, column):
         here = wanted[np.searchsorted(wanted, first) : np.searchsorted(wanted, first + len(texts))]
-        on_progress(first + len(texts), known.rows)
         if len(here):
             yield here, texts if len(here) == len(texts) else texts.take(pa.array(here - first))
+        on_progress(first + len(texts), known.rows)  # once the caller is done with them
 
 
 def rows_of(path: str, column: str, rows: I64) -> pa.LargeStringArray:

@@ -60,7 +60,7 @@ async def test_statistics_count_tokens_and_exact_copies(shards: Path, until: Wai
         assert "51 rows" in pane.render().plain
         texts = load().encode_ordinary("one\n\ntwo")
         assert row(app, 0)[5] == str(len(texts))
-        assert row(app, 2)[6] == "50"
+        assert row(app, 2)[7] == "50"
 
 
 async def test_selection_goes_to_launch(shards: Path, until: Wait) -> None:

@@ -187,11 +187,42 @@ async def test_copies_are_shown_side_by_side(scored: Path, until: Wait) -> None:
         await until(pilot, listed(2, app))
         await pilot.press("d")
         await until(pilot, lambda: app.screen.query_one("#clusters", Table).row_count == 1)
-        await until(pilot, lambda: "a.parquet:7  |  b.parquet:50" in said(app, "#pair-title"))
+        await until(pilot, lambda: "kept a.parquet:7  |  copy b.parquet:50" in said(app, "#pair-title"))
         assert "1 near copies" in said(app, "#clusters-status")
         lines = app.screen.query_one(SideBySide)._lines
         assert any(changed and "changed" in text for _, _, right in lines for text, changed in right)
         assert not any(changed for _, left, _ in lines for text, changed in left if text.strip())
+
+
+async def test_repeated_lines_lead_to_their_documents(here: Path, until: Wait) -> None:
+    notice = "Subscribe to our newsletter and never miss a single word of what we have to say about it all"
+    folder = here / "lined"
+    folder.mkdir()
+    texts = [" ".join(f"w{(i * 7919 + k * k) % 9973}" for k in range(60)) for i in range(20)]
+    texts = [f"{text}\n{notice}" if i % 2 else text for i, text in enumerate(texts)]
+    pq.write_table(pa.table({"text": texts}), folder / "a.parquet")
+    app = app_on(folder)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, listed(1, app))
+        await pilot.press("d")
+        lines = app.screen.query_one("#lines", Table)
+        await until(pilot, lambda: lines._content)
+        await pilot.press("b")
+        await until(pilot, lambda: lines.row_count == 1)
+        assert [cell.plain for cell in lines.get_row_at(0)][1:] == ["10", notice]
+        held = app.screen.query_one("#line-documents", Table)
+        await until(pilot, lambda: held.row_count == 10)
+        await pilot.press("enter")
+        await until(pilot, lambda: app.focused is held)
+        await pilot.press("j")
+        await until(pilot, lambda: (held.current_key or "").endswith("a.parquet:3"))
+        await pilot.press("enter")
+        await until(pilot, lambda: "row 3 of a.parquet" in said(app, "#document-title"))
+        assert "Subscribe" in seen(app, "#document")
+        await pilot.press("escape")  # back to where it was opened from
+        assert app.screen.query_one(ContentSwitcher).current == "clusters-view"
+        pane = app.screen.query_one(StatisticsPane)
+        assert pane.figures and pane.figures["worth_basis"] == "exact" and pane.figures["boilerplate_tokens"]
 
 
 async def test_a_recipe_is_made_previewed_saved_and_taken(scored: Path, until: Wait) -> None:

@@ -22,7 +22,7 @@ from workbench.screens.clusters_pane import ClustersPane
 from workbench.screens.columns_pane import ColumnsPane
 from workbench.screens.documents_pane import DocumentsPane
 from workbench.screens.keys import DATA, bindings
-from workbench.screens.messages import CatalogueRead, Counted, Done
+from workbench.screens.messages import CatalogueRead, Counted, Done, OpenDocument, Worked
 from workbench.screens.options import Options
 from workbench.screens.pane import Pane
 from workbench.screens.recipe_pane import RecipeChosen, RecipePane
@@ -45,11 +45,12 @@ COLUMNS = (
     Column("groups", "groups", 6, right=True, hide_below=64),
     Column("size", "size", 9, right=True),
     Column("tokens", "tokens", 7, right=True),
+    Column("effective", "effective", 9, right=True, hide_below=76),
     Column("copies", "copies", 7, right=True, hide_below=100),
     Column("codec", "codec", 8, hide_below=110),
     Column("columns", "columns", 24, hide_below=130),
 )
-_STATS_HINT = "s counts tokens and effective tokens  ·  space selects  ·  enter looks inside  ·  l launches"
+_STATS_HINT = "s effective tokens, estimated; d exactly  ·  space selects  ·  enter looks inside  ·  l launches"
 _OF_SHARDS = {
     *("open_path", "build_sample", "view_all", "toggle_shard", "toggle_all", "statistics", "duplicates", "columns"),
     *("sql", "recipe", "launch"),
@@ -82,6 +83,7 @@ class DataScreen(WorkbenchScreen):
         self._opened: tuple[str, ...] = ()
         self._cancel = threading.Event()
         self._counting = False
+        self._from: Pane | None = None  # the pane that a document was opened from
 
     def body(self) -> ComposeResult:
         """The path line, and either the shards or the documents of one."""
@@ -163,7 +165,7 @@ class DataScreen(WorkbenchScreen):
         else:
             self._counting, self._cancel = True, threading.Event()
             self.refresh_bindings()
-            self._count(self.catalogue, self._cancel)
+            self._count([file.path for file in self._chosen()], self._cancel)
 
     def action_launch(self) -> None:
         """Launch on the selected shards; on all of them where none is."""
@@ -212,6 +214,8 @@ class DataScreen(WorkbenchScreen):
         pane = self._pane()
         if isinstance(pane, RecipePane):
             pane.edit()
+        elif isinstance(pane, ClustersPane):
+            pane.look_inside()
         elif isinstance(pane, DocumentsPane):
             if self.focused is self.query_one(DocumentTable):
                 self.query_one(DocumentView).focus()
@@ -238,8 +242,26 @@ class DataScreen(WorkbenchScreen):
         pane.open(self.catalogue, files)
         self.refresh_bindings()
 
+    @on(OpenDocument)
+    def _open_document(self, message: OpenDocument) -> None:
+        file, pane = self._file(message.file), self._pane()
+        if file is not None:
+            self._open(DocumentsPane, [file])
+            self.query_one(DocumentsPane).jump(message.row)
+            self._from = pane
+
+    @on(Worked)
+    def _worked(self, message: Worked) -> None:
+        self._take(message.figures)
+
     @on(Pane.Left)
     def _leave_pane(self) -> None:
+        back, self._from = self._from, None
+        if back is not None and self.catalogue is not None:
+            self.query_one(ContentSwitcher).current = back.id
+            back.opened()
+            self.refresh_bindings()
+            return
         self.query_one(ContentSwitcher).current = "shards-view"
         self.query_one("#shards").focus()
         self.refresh_bindings()
@@ -264,6 +286,7 @@ class DataScreen(WorkbenchScreen):
 
     @on(CatalogueRead)
     def _catalogue_read(self, message: CatalogueRead) -> None:
+        self._from = None
         for opened in self.query(Pane):
             opened.close()
         if self.catalogue is not None and self.catalogue is not message.catalogue:
@@ -295,9 +318,17 @@ class DataScreen(WorkbenchScreen):
         pane.progress = None
         if message.figures is None:
             return
-        pane.figures = message.figures
-        self.by_file = {str(f["file"]): f for f in message.figures.get("by_file") or ()}
-        self.bench.statistics[frozenset(self.by_file)] = message.figures
+        self._take(message.figures)
+
+    def _take(self, figures: dict[str, Any]) -> None:
+        """Show figures of some shards, and keep them for the launch."""
+        by_file = {str(f["file"]): f for f in figures.get("by_file") or ()}
+        self.by_file |= by_file
+        self.bench.statistics[frozenset(by_file)] = figures
+        shards = len(self.catalogue.files) if self.catalogue else len(by_file)
+        pane = self.query_one(StatisticsPane)
+        pane.over = f"{len(by_file)} of {shards} shards" if len(by_file) < shards else ""
+        pane.figures = figures
         self._show_shards()
 
     @on(Done)
@@ -322,6 +353,7 @@ class DataScreen(WorkbenchScreen):
                 str(file.row_groups),
                 size(file.bytes),
                 count(figures.get("tokens")),
+                count(figures.get("effective_tokens")),
                 UNKNOWN if copies is None else f"{copies + figures.get('copies_of_earlier_files', 0):,}",
                 file.compression.lower(),
                 " ".join(column.name for column in file.columns),
@@ -381,7 +413,8 @@ class DataScreen(WorkbenchScreen):
         self._guarded(job)
 
     @work(thread=True, group="count", exit_on_error=False)
-    def _count(self, catalogue: Catalogue, cancel: threading.Event) -> None:
+    def _count(self, paths: list[str], cancel: threading.Event) -> None:
+        from data.catalogue import Catalogue
         from data.statistics import statistics
         from data.workers import Cancelled
 
@@ -394,7 +427,8 @@ class DataScreen(WorkbenchScreen):
             return cancel.is_set() or worker.is_cancelled
 
         try:
-            figures = statistics(catalogue, on_progress=counted, cancelled=cancelled).to_dict()
+            with Catalogue(paths) as catalogue:
+                figures = statistics(catalogue, on_progress=counted, cancelled=cancelled).to_dict()
         except Cancelled:
             self.post_message(Counted(None))
             self.post_message(Done("counting stopped"))

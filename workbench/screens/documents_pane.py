@@ -52,9 +52,7 @@ class DocumentRead(Message):
     row: int
     text: str | None
     pieces: list[Piece] | None
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, DocumentRead)
+    asked: int  # an answer to an earlier question comes too late
 
 
 @dataclass
@@ -76,7 +74,7 @@ class DocumentsPane(Pane):
         self.as_tokens = self.as_row = False
         self.filter = self.sort = self.search = ""
         self._asking = ""
-        self._view = 0
+        self._view = self._documents_asked = 0
         self._rows: Rows | None = None
         self._lock = threading.Lock()  # of the rows, which one thread at a time may ask
         self._places: dict[int, tuple[str, int]] = {}
@@ -135,6 +133,10 @@ class DocumentsPane(Pane):
         box.add_class("-shown")
         box.focus()
         box.action_select_all()
+
+    def jump(self, row: int) -> None:
+        """Go to a row of the one shard that is open."""
+        self._jump(self._view, row)
 
     def action_next_match(self) -> None:
         """Go on with the search."""
@@ -246,7 +248,7 @@ class DocumentsPane(Pane):
     @on(DocumentRead)
     def _document_read(self, message: DocumentRead) -> None:
         table = self.query_one(DocumentTable)
-        if (message.view, message.place) != (self._view, table.cursor):
+        if message.asked != self._documents_asked or (message.view, message.place) != (self._view, table.cursor):
             return
         view = self.query_one(DocumentView)
         title = f"row {message.row:,} of {PurePosixPath(message.shard).name}"
@@ -265,7 +267,8 @@ class DocumentsPane(Pane):
         place = self.query_one(DocumentTable).cursor
         at = self._places.get(place)
         if at is not None:
-            self._read_document(self._view, place, at[0], at[1], self.as_tokens, self.as_row)
+            self._documents_asked += 1
+            self._read_document(self._view, place, at[0], at[1], self.as_tokens, self.as_row, self._documents_asked)
 
     # Work off the event loop
 
@@ -340,7 +343,9 @@ class DocumentsPane(Pane):
         self.guarded(job)
 
     @work(thread=True, group="document", exclusive=True, exit_on_error=False)
-    def _read_document(self, view: int, place: int, shard: str, row: int, as_tokens: bool, as_row: bool) -> None:
+    def _read_document(
+        self, view: int, place: int, shard: str, row: int, as_tokens: bool, as_row: bool, asked: int
+    ) -> None:
         catalogue = self.catalogue
         file = next((f for f in self.files if f.path == shard), None)
         if catalogue is None or file is None:
@@ -357,6 +362,6 @@ class DocumentsPane(Pane):
                 from data.encoding import load
 
                 pieces = pieces_of(text, load())
-            self.post_message(DocumentRead(view, place, shard, row, text, pieces))
+            self.post_message(DocumentRead(view, place, shard, row, text, pieces, asked))
 
         self.guarded(job)

@@ -56,8 +56,8 @@ DATA = (
     Key("v", "view_all", "", "look into the selected shards, or all, as one table"),
     Key("space", "toggle_shard", "select", "select the shard under the cursor, or take it out", "space"),
     Key("a", "toggle_all", "", "select every shard, or none"),
-    Key("s", "statistics", "stats", "tokens, copies, effective unique tokens, estimated (again: stop counting)"),
-    Key("d", "duplicates", "dups", "near duplicates, exactly: clusters, and two texts side by side"),
+    Key("s", "statistics", "stats", "effective unique tokens of the selection, estimated (again: stop counting)"),
+    Key("d", "duplicates", "dups", "exactly: effective tokens, clusters of copies side by side, repeated lines"),
     Key("c", "columns", "cols", "columns: statistics, histograms, how they are stored"),
     Key("x", "sql", "sql", "ask the selected shards, or all, in SQL"),
     Key("r", "recipe", "recipe", "choose documents: filters, deduplication, held-out set"),
@@ -88,6 +88,7 @@ SQL = (
 CLUSTERS = (
     Key("m", "next_member", "next copy", "compare with the next document of the cluster"),
     Key("M", "previous_member", "", "compare with the one before"),
+    Key("b", "lines", "lines", "lines that documents repeat, and the documents of each; or the clusters"),
 )
 RECIPE = (
     Key("p", "preview", "preview", "what the recipe leaves of the shards (again: stop)"),

@@ -49,6 +49,21 @@ class Counted(Message):
 
 
 @dataclass
+class Worked(Message):
+    """The exact worth of some shards, as statistics of them."""
+
+    figures: dict[str, Any]
+
+
+@dataclass
+class OpenDocument(Message):
+    """Go to a document."""
+
+    file: str
+    row: int
+
+
+@dataclass
 class StatusChanged(Message):
     """A run's figures are new."""
 

@@ -1,14 +1,20 @@
-"""What the panes of the Data screen share: what they are opened on, and how they say what went wrong."""
+"""What the panes of the Data screen share: what they are opened on, their one long job, and how they say what went
+wrong."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from textual import on
 from textual.containers import Container
+from textual.content import Content
 from textual.message import Message
 
 from workbench.screens.messages import Done
+from workbench.widgets.progress import Progress
 
 if TYPE_CHECKING:
     from data.catalogue import Catalogue, ShardFile
@@ -27,6 +33,11 @@ class Pane(Container):
         self.catalogue: Catalogue | None = None
         self.files: list[ShardFile] = []
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Of the shards the pane was opened on."""
+        return tuple(file.path for file in self.files)
+
     def open(self, catalogue: Catalogue, files: Sequence[ShardFile]) -> None:
         """Show these shards; called again when others are to be shown."""
         self.catalogue, self.files = catalogue, list(files)
@@ -38,6 +49,9 @@ class Pane(Container):
     def leave(self) -> bool:
         """Escape: True where there is nothing of the pane's own to close first."""
         return True
+
+    def look_inside(self) -> None:
+        """Enter; subclasses say what it opens."""
 
     def close(self) -> None:
         """End what runs; the shards may be closed next."""
@@ -60,3 +74,74 @@ class Pane(Container):
             return
         except Exception as error:
             self.complain(str(error) or type(error).__name__)
+
+
+@dataclass
+class Step(Message):
+    """How far the job is that ``cancel`` ends."""
+
+    cancel: threading.Event
+    stage: str
+    fraction: float
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Step) and message.cancel is self.cancel
+
+
+class JobPane(Pane):
+    """A pane with one long job at a time, its progress shown, stopped by escape. What comes of a job carries its
+    event, so that the answer of one that was stopped, or belongs to other shards, is not taken for another's."""
+
+    STOPS = "esc stops"
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._job: threading.Event | None = None
+        self._progress = Progress()
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is under way."""
+        return self._job is not None
+
+    def begin(self, stage: str) -> threading.Event:
+        """A new job; the one under way is stopped."""
+        self.stop()
+        self._job, self._progress = threading.Event(), Progress(stage)
+        self.show_progress(self._progress.line(self.STOPS))
+        return self._job
+
+    def stop(self) -> bool:
+        """Stop the job; whether there was one. Its answer no longer counts."""
+        job, self._job = self._job, None
+        if job is not None:
+            job.set()
+        return job is not None
+
+    def ended(self, cancel: threading.Event) -> bool:
+        """Whether this was the job under way; from now on none is."""
+        mine = self._job is cancel
+        if mine:
+            self._job = None
+        return mine
+
+    def telling(self, cancel: threading.Event) -> Callable[[str, float], None]:
+        """For a worker: tell stage and fraction."""
+
+        def tell(stage: str, fraction: float) -> None:
+            self.post_message(Step(cancel, stage, fraction))
+
+        return tell
+
+    def show_progress(self, line: Content) -> None:
+        """Subclasses show it."""
+
+    def close(self) -> None:
+        """End the job."""
+        self.stop()
+
+    @on(Step)
+    def _step(self, message: Step) -> None:
+        if message.cancel is self._job:
+            self._progress.tell(message.stage, message.fraction)
+            self.show_progress(self._progress.line(self.STOPS))

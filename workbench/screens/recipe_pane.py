@@ -268,7 +268,9 @@ def effect_text(choice: Choice, planned: int | None) -> Content:
     lines.append(("trained on", count(choice.train_tokens), f"{choice.train_documents:,} documents"))
     lines.append(("held out", count(choice.held_out_tokens), f"{choice.held_out_documents:,} documents"))
     lines.append(("unique", count(choice.unique_tokens), "exact copies once"))
-    near = "near copies once" if choice.effective_tokens is not None else "near copies not looked for"
+    near = (
+        "near copies once" if choice.effective_tokens is not None else "known with deduplicate or held_out.apart near"
+    )
     lines.append(("effective", count(choice.effective_tokens), near))
     leaked = UNKNOWN if choice.near_leaked_documents is None else f"{choice.near_leaked_documents:,}"
     lines.append(("leaked", f"{choice.leaked_documents:,}", f"exact, {leaked} near copies in training"))

@@ -22,6 +22,7 @@ class StatisticsPane(Widget):
     figures: reactive[Mapping[str, Any] | None] = reactive(None, layout=True)
     progress: reactive[tuple[str, float] | None] = reactive(None, layout=True)
     hint: reactive[str] = reactive("", layout=True)
+    over: reactive[str] = reactive("", layout=True)  # which shards, where not all
 
     def render(self) -> Content:
         if self.progress is not None:
@@ -32,17 +33,18 @@ class StatisticsPane(Widget):
             )  # fmt: skip
         if self.figures is None:
             return Content.styled(self.hint, "$text-muted")
-        return figures_text(self.figures)
+        return figures_text(self.figures, self.over)
 
 
-def figures_text(f: Mapping[str, Any]) -> Content:
-    """The figures, what the shards are worth first."""
+def figures_text(f: Mapping[str, Any], over: str = "") -> Content:
+    """The figures, what the shards are worth first; ``over``: of which shards, where not of all."""
     rows, copies = f.get("rows"), f.get("exact_duplicate_rows")
     tokens, unique = f.get("tokens"), f.get("unique_tokens")
     basis = plain(f.get("tokens_note") or f.get("tokens_basis") or "")
     copied = f"({share(copies / rows)} of rows)" if copies is not None and rows else ""
     near, effective = f.get("near_duplicate_rows"), f.get("effective_tokens")
-    copied += f", near copies {near:,} rows" if near is not None else ", near copies not looked for"
+    if near is not None:
+        copied += f", near copies {'about ' if f.get('worth_basis') != 'exact' else ''}{near:,} rows"
     lines: list[tuple[str, str, str]] = []
     if effective is not None:
         low, high = f.get("effective_tokens_low"), f.get("effective_tokens_high")
@@ -50,11 +52,13 @@ def figures_text(f: Mapping[str, Any]) -> Content:
         if low is not None and high is not None and low != high:
             between += f", 90% interval {count(low)} – {count(high)}"
         exact = f.get("worth_basis") == "exact"
-        lines.append(("effective unique", count(effective), between + ("" if exact else " (estimate; d: exactly)")))
+        lines.append(("effective unique", count(effective), between + ("" if exact else " (estimate; d exactly)")))
         lines.append(("  taken away", "", _taken(f, tokens)))
     elif unique is not None:
-        lines.append(("unique tokens", count(unique), f"({share(unique / tokens)} of all)" if tokens else ""))
-    documents = f"in {f.get('documents') or 0:,} documents, {size(f.get('bytes'))} on disk"
+        lines.append(("unique tokens", count(unique), "exact copies once; d finds near copies and repeated lines"))
+    documents = f"in {f.get('documents') or 0:,} documents, {size(f.get('bytes'))} on disk" + (
+        f", {over}" if over else ""
+    )
     lines += [
         ("tokens", count(tokens), basis),
         ("exact copies", UNKNOWN if copies is None else f"{copies:,} rows", copied),
