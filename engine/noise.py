@@ -14,15 +14,21 @@ FIRST = 3  # measurements before anything is said
 
 
 class NoiseScale:
-    """Collects measurements. ``micro_batch`` sequences of ``block`` tokens, ``accumulate`` of them a step."""
+    """Collects measurements. ``micro_batch`` sequences of ``block`` tokens; ``accumulate`` of them a step, until
+    ``batch`` says otherwise: what is estimated does not depend on it."""
 
     def __init__(self, micro_batch: int, block: int, accumulate: int, ranks: int = 1) -> None:
-        self.split = accumulate == 1
-        self.possible = ranks == 1 and not (self.split and micro_batch % 2)
-        self.big = micro_batch * block * accumulate
-        self.small = self.big // 2 if self.split else micro_batch * block
+        self._micro_batch, self._tokens, self._ranks = micro_batch, micro_batch * block, ranks
+        self.batch(accumulate)
         self._sums: tuple[float, float] | None = None
         self.count = 0
+
+    def batch(self, accumulate: int) -> None:
+        """From now on a step has so many micro-batches."""
+        self.split = accumulate == 1
+        self.possible = self._ranks == 1 and not (self.split and self._micro_batch % 2)
+        self.big = self._tokens * accumulate
+        self.small = self.big // 2 if self.split else self._tokens
 
     def due(self, step: int) -> bool:
         """Whether step ``step`` measures; a function of the step alone, so that a resumed run does the same."""

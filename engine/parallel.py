@@ -60,6 +60,12 @@ class Ranks:
         Raises:
             RunError: micro-batches that do not divide evenly.
         """
+        for _, batch in c.stages[1:]:
+            if batch % (c.train.micro_batch * self.size):
+                raise RunError(
+                    f"train.batch_schedule: {batch} sequences cannot be shared out evenly over {self.size} processes "
+                    f"with micro-batches of {c.train.micro_batch}"
+                )
         if c.train.grad_accum % self.size:
             up = -(-c.train.grad_accum // self.size) * self.size
             raise RunError(

@@ -66,7 +66,19 @@ def steps_of_epochs(config: Config, train_tokens: int) -> int:
     """Optimiser steps of ``train.epochs`` over ``train_tokens``: as many as fit in whole, at least one."""
     if config.train.epochs is None:
         return config.train.max_steps
-    return max(1, math.floor(config.train.epochs * train_tokens / config.tokens_per_step + 1e-9))
+    budget = config.train.epochs * train_tokens + 1e-9
+    steps = max(1, math.floor(budget / config.tokens_per_step))
+    if not config.train.batch_schedule:
+        return steps
+
+    def fits(steps: int) -> bool:
+        return config.replace(train={"max_steps": steps}).tokens_after(steps) <= budget
+
+    low, high = 1, 2 + math.floor(budget / (config.model.block_size * min(batch for _, batch in config.stages)))
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
 
 
 def memory_parts(config: Config, *, device: str = "cuda", compiled: bool | None = None) -> dict[str, int]:
@@ -143,7 +155,7 @@ def memory_needed(config: Config, *, device: str = "cuda", compiled: bool | None
     part = memory_parts(config, device=device, compiled=compiled)
     always = part["weights"] + part["optimizer"] + part["overhead"]
     forward = part["casts"] + part["activations"] + part["head"]
-    if config.train.grad_accum > 1:
+    if config.train.grad_accum > 1 or any(batch > config.train.micro_batch for _, batch in config.stages):
         forward += part["gradients"]
     update = part["gradients"] + 4 * config.model.vocab_size * config.model.n_embd + 16 * muon_parameters(config)
     return always + max(forward, update)
@@ -157,6 +169,7 @@ class Plan:
         parameters: nanoGPT's count. tokens_per_step, total_tokens: trained tokens.
         epochs: passes over the unique training tokens (over all of them where the unique count is not known).
         memory, memory_available: bytes. seconds: training time without start-up. flops: of the whole run.
+        cooldown_steps: last steps that cool down, of a wsd schedule.
         warnings: one line each, what looks wrong and what to do.
     """
 
@@ -169,6 +182,7 @@ class Plan:
     memory_available: int | None
     seconds: float | None
     flops: float
+    cooldown_steps: int | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -191,7 +205,7 @@ def plan(
     """
     steps = config.train.max_steps if train_tokens is None else steps_of_epochs(config, train_tokens)
     config = config.replace(train={"max_steps": steps})
-    total = steps * config.tokens_per_step
+    total = config.tokens_after(steps)
     flops = total * flops_per_token(config.model)
     basis = unique_tokens or train_tokens
     device = config.train.device
@@ -208,6 +222,7 @@ def plan(
         memory_available=device_memory,
         seconds=None if peak is None else flops / (peak * _utilisation(config.model)),
         flops=flops,
+        cooldown_steps=config.cooldown_steps if config.schedule.kind == "wsd" else None,
     )
     result.warnings.extend(_warnings(config, result, train_tokens, unique_tokens))
     return result
@@ -250,7 +265,7 @@ def _schedule_warnings(config: Config, p: Plan) -> list[str]:
     if s.kind == "constant":
         return []
     if s.kind == "wsd" and cooldown_begin(config) >= min(steps, end):
-        return ["wsd without a cooldown: the learning rate never falls; set schedule.cooldown_steps"]
+        return ["wsd without a cooldown: the learning rate never falls; leave schedule.cooldown_steps out, or set it"]
     if end > steps:
         last = learning_rate(config, steps)
         return [

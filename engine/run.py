@@ -161,7 +161,8 @@ def _start(
         dtype=str(device.dtype).removeprefix("torch."), compiled=device.compiled, versions=_versions(),
         config_hash=hashlib.sha256(text.encode()).hexdigest()[:16], flops_per_token=plan.flops_per_token(config.model),
         memory_predicted=planned.memory, threads=torch.get_num_threads(),
-        processes=ranks.size, parallel=ranks.mode if ranks.size > 1 else None,
+        processes=ranks.size, parallel=ranks.mode if ranks.size > 1 else None, cooldown_steps=planned.cooldown_steps,
+        batches=[{"step": begin + 1, "tokens": batch * config.model.block_size} for begin, batch in config.stages],
     )  # fmt: skip
     print(
         f"{planned.parameters:,} parameters, {planned.max_steps:,} steps of {planned.tokens_per_step:,} tokens "

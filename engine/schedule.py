@@ -17,7 +17,7 @@ def learning_rate(config: Config, step: int) -> float:
     """Learning rate of the matrices' group at optimiser step ``step`` (counted from 1).
 
     Shapes: ``cosine`` (Loshchilov & Hutter 2017, counted as in nanoGPT), ``linear``, ``wsd`` (warm-up, stable, then
-    ``cooldown_steps`` of cooldown, linear or 1-sqrt: Hägele et al. 2024, arXiv 2405.18392), ``constant``.
+    ``config.cooldown_steps`` of cooldown, linear or 1-sqrt: Hägele et al. 2024, arXiv 2405.18392), ``constant``.
 
     Raises:
         ValueError: ``step`` is below 1.
@@ -43,7 +43,7 @@ def learning_rate(config: Config, step: int) -> float:
 
 def cooldown_begin(config: Config) -> int:
     """Steps taken when the cooldown of ``wsd`` begins (never before the warm-up ends)."""
-    return max(config.schedule.warmup_steps, config.decay_steps - config.schedule.cooldown_steps)
+    return max(config.schedule.warmup_steps, config.decay_steps - config.cooldown_steps)
 
 
 def _cooldown(peak: float, floor: float, done: int, end: int, config: Config) -> float:

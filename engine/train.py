@@ -87,7 +87,9 @@ class Trainer:
         self._seed(found.state if found is not None else {})
         del found
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.call: Callable[..., Tensor] = torch.compile(shared) if self.device.compiled else shared
+        self.call: Callable[..., Tensor] = (
+            torch.compile(shared, mode=c.train.compile_mode) if self.device.compiled else shared
+        )
         self.measure = self.ranks.spread(self.call)
         self.sets = self._eval_sets()
 
@@ -128,7 +130,10 @@ class Trainer:
         self.heldout = state.get("heldout")
         self.step = self.saved = found.step
         if state["position"] != self.position(self.step):
-            raise RunError(f"{found.path.name}: its position in the data is not that of its step")
+            raise RunError(
+                f"{found.path.name}: it was trained on {state['position']:,} tokens, the configuration says "
+                f"{self.position(self.step):,} up to its step: restore train.max_steps and train.batch_schedule"
+            )
 
     def _seed(self, state: dict[str, Any]) -> None:
         """Go on with the checkpoint's random numbers; every rank has its own, and a new one begins with others."""
@@ -160,7 +165,7 @@ class Trainer:
     def position(self, step: int) -> int:
         """Tokens trained on after ``step`` steps: where in the stream the next one begins."""
         begun, position = self.origin
-        return position + (step - begun) * self.config.tokens_per_step
+        return position + self.config.tokens_after(step) - self.config.tokens_after(begun)
 
     def warm_up(self) -> None:
         """Compile the step by running it once without any effect."""
@@ -231,7 +236,8 @@ class Trainer:
 
     def _train(self, step: int) -> Pending:
         """One optimiser step, enqueued."""
-        c, accumulate = self.config, self.config.train.grad_accum // self.ranks.size
+        c, accumulate = self.config, self.config.micro_batches(step) // self.ranks.size
+        self.noise.batch(accumulate * self.ranks.size)
         rate = learning_rate(c, step)
         optim.set_rate(self.optimiser, rate)
         waited = self.batches.waited
@@ -283,12 +289,14 @@ class Trainer:
         now = time.perf_counter()
         seconds, self.mark = now - self.mark, now
         loss, norm, *part = p.values.tolist()
-        speed = self.config.tokens_per_step / seconds
+        trained = self.position(p.step) - self.position(p.step - 1)
+        speed = trained / seconds
         clip = self.config.optim.grad_clip
         tokens = self.position(p.step)
         self.record.add(
             "step", step=p.step, tokens=tokens, epoch=self.stream.epoch(tokens), loss=loss, lr=p.rate, grad_norm=norm,
             clipped=bool(clip and norm > clip), step_time=seconds, data_wait=p.waited, tokens_per_s=speed,
+            step_tokens=trained,
             mfu=None if self.peak is None else self.flops * speed / (self.peak * self.ranks.size),
             memory=self._memory(now),
         )  # fmt: skip
@@ -405,7 +413,8 @@ FREE = {
     "model.preset", "data.paths", "data.val_paths", "data.cache", "train.max_steps", "train.epochs", "train.device",
     "train.dtype", "train.compile", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_best",
     "train.init_from", "train.branched_from", "train.processes", "train.parallel", "eval.every",
-    "schedule.decay_steps",
+    "schedule.decay_steps", "train.compile_mode", "train.system_every",
+    "eval.sample_every", "eval.prompts", "eval.sample_tokens",
 }  # fmt: skip
 
 
@@ -415,12 +424,13 @@ def differences(before: dict[str, dict[str, Any]], config: Config) -> str:
     Steps may be added as long as the learning rate of those already planned stays what it was, and a step's sequences
     may be cut into other micro-batches, as one does who ran out of memory.
     """
-    now = config.to_dict()
+    now, default = config.to_dict(), Config().to_dict()  # a field newer than the checkpoint had its default
     changed = [
-        f"{section}.{name} was {before.get(section, {}).get(name)}, is {value}"
+        f"{section}.{name} was {was}, is {value}"
         for section, values in now.items()
         for name, value in values.items()
-        if f"{section}.{name}" not in FREE and before.get(section, {}).get(name) != value
+        if f"{section}.{name}" not in FREE
+        and (was := before.get(section, {}).get(name, default[section][name])) != value
     ]
     old, t = before["train"], config.train
     if old["micro_batch"] * old["grad_accum"] == t.micro_batch * t.grad_accum:

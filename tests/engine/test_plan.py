@@ -80,7 +80,7 @@ def test_epochs_become_steps() -> None:
     [
         (["schedule.decay_steps=40000"], "the learning rate ends at"),
         (["schedule.decay_steps=1000"], "run at schedule.min_lr"),
-        (["schedule.kind=wsd"], "wsd without a cooldown"),
+        (["schedule.kind=wsd", "schedule.cooldown_steps=0"], "wsd without a cooldown"),
         (["train.max_steps=100"], "the warm-up of 200 steps is not over"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -112,6 +113,25 @@ def test_gradient_accumulation_is_one_larger_batch(make_run: MakeRun) -> None:
     many = make_run("many", train__micro_batch=1, train__grad_accum=4, train__max_steps=4)
     assert train(one) == train(many) == 0
     assert list(losses_of(one).values()) == pytest.approx(list(losses_of(many).values()), rel=1e-5)
+
+
+def test_a_batch_schedule_resumes_exactly(make_run: MakeRun) -> None:
+    def run_of(name: str, steps: int) -> Path:
+        return make_run(
+            name, train__max_steps=steps, train__batch_schedule=[[3, 4], [8, 8]], schedule__decay_steps=12,
+            model__dropout=0.2,
+        )  # fmt: skip
+
+    whole, run = run_of("whole", 12), run_of("run", 7)
+    assert train(whole) == train(run) == 0
+    path = run / "config.toml"
+    path.write_text(config.resolve(path, overrides={"train.max_steps": 12}).to_toml())
+    assert train(run) == 0 and losses_of(run) == losses_of(whole)
+    steps = [e for e in events_of(run) if e["event"] == "step"]
+    assert [e["step_tokens"] // 32 for e in steps] == [2] * 3 + [4] * 5 + [8] * 4
+    assert [e["tokens"] for e in steps] == list(itertools.accumulate(e["step_tokens"] for e in steps))
+    path.write_text(config.resolve(path, overrides={"train.batch_schedule": [[3, 8]], "train.max_steps": 14}).to_toml())
+    assert train(run) == 1 and "train.batch_schedule" in events_of(run)[-1]["text"]
 
 
 def long_run(make_run: MakeRun, name: str) -> Path:

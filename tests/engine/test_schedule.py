@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config import Config
+from engine.config import Config, ConfigError, resolve
+from engine.plan import steps_of_epochs
 from engine.schedule import learning_rate
 
 
@@ -70,3 +71,31 @@ def test_no_choice_leaves_the_range(kind: str, warmup: int, cooldown: int, decay
 def test_steps_count_from_one() -> None:
     with pytest.raises(ValueError, match="count from 1"):
         learning_rate(config(), 0)
+
+
+def test_a_cooldown_that_is_not_set_is_a_fifth() -> None:
+    c = resolve(sets=["schedule.kind=wsd", "train.max_steps=1000", "schedule.min_lr=0"])
+    assert c.schedule.cooldown_steps is None and c.cooldown_steps == 200
+    assert learning_rate(c, 801) == c.optim.lr > learning_rate(c, 802)
+    assert c.replace(schedule={"decay_steps": 500}).cooldown_steps == 100
+    modern = resolve(sets=["model.preset=modern-6m"])
+    assert modern.cooldown_steps == modern.train.max_steps // 5
+    with pytest.raises(ConfigError, match="cooldown_steps"):
+        resolve(sets=["schedule.kind=wsd", "schedule.cooldown_steps=3000", "train.max_steps=2000"])
+
+
+def test_batches_of_a_schedule() -> None:
+    sets = ["train.micro_batch=2", "train.grad_accum=1", "train.max_steps=100", "model.block_size=8"]
+    c = resolve(sets=[*sets, "train.batch_schedule=[[0.1, 4], [0.5, 8]]"])
+    assert [c.micro_batches(s) for s in (1, 10, 11, 50, 51, 100)] == [1, 1, 2, 2, 4, 4]
+    assert c.tokens_after(100) == 8 * (10 * 2 + 40 * 4 + 50 * 8)
+    assert all(c.tokens_after(s) - c.tokens_after(s - 1) == 8 * 2 * c.micro_batches(s) for s in range(1, 101))
+    assert resolve(overrides={f"{s}.{k}": v for s, vs in c.to_dict().items() for k, v in vs.items()}) == c
+    epochs = c.replace(train={"epochs": 2.0})
+    assert steps_of_epochs(epochs, 8 * 290) == 100
+
+
+@pytest.mark.parametrize("value", ["[[0.1, 3]]", "[[10, 4], [5, 8]]", "[[0.1, 4], [50, 8]]", "[4]", "[[1.5, 4]]"])
+def test_impossible_batches_are_refused(value: str) -> None:
+    with pytest.raises(ConfigError, match=r"train\.batch_schedule"):
+        resolve(sets=["train.micro_batch=2", f"train.batch_schedule={value}"])

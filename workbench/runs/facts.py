@@ -246,7 +246,7 @@ def override(facts: Facts, given: Iterable[tuple[str, Fact]], history: History) 
 def derive(facts: Facts, history: History) -> None:
     """Add what follows from the events and from other facts; each says how it was derived."""
     start = history.start
-    for key in ("parameters", "tokens_per_step", "max_steps"):
+    for key in ("parameters", "tokens_per_step", "max_steps", "cooldown_steps"):
         value = number(start, key)
         if math.isfinite(value) and value > 0:
             facts.default(key, value, "start event")
@@ -291,7 +291,9 @@ def _from_config(facts: Facts, c: config.Config) -> None:
     if c.schedule.kind != "constant":
         values["min_lr"] = c.schedule.min_lr
     if c.schedule.kind == "wsd":
-        values |= {"cooldown_steps": c.schedule.cooldown_steps, "cooldown_shape": c.schedule.cooldown_shape}
+        values["cooldown_shape"] = c.schedule.cooldown_shape
+        if c.train.epochs is None or c.schedule.cooldown_steps is not None:  # else the start event says them
+            values["cooldown_steps"] = c.cooldown_steps
     if c.train.epochs is None:  # else the start event says the steps
         values["max_steps"] = c.train.max_steps
     if c.schedule.decay_steps is not None and c.schedule.kind in ("cosine", "linear"):

@@ -74,6 +74,8 @@ class Preflight(VerticalScroll, can_focus=True):
             ("memory", size(plan.memory), taken),
             ("time", duration(plan.seconds), f"on {plain(basis.device)}"),
         ]
+        if plan.cooldown_steps is not None:
+            rows.insert(3, ("cooldown", f"{plan.cooldown_steps:,}", "last steps, in which the learning rate falls"))
         lines = [
             Content.assemble(
                 (f"{label:<12}", "$text-muted"), (value, "bold"), (f"  {note}" if note else "", "$text-muted")
