@@ -241,13 +241,13 @@ class _Work:
             counts = [tokens.count(self.encoder, text) for _, text in found]
             self.put_tokens(np.array([row for row, _ in found], np.int64), np.array(counts, np.int64))
             return "tokens", 0.0, COUNTED
-        sizes = self.cursor.execute("SELECT row, bytes FROM part").fetchnumpy()
+        sizes = self.cursor.execute("SELECT row, bytes FROM part ORDER BY row").fetchnumpy()
         draw = tokens.draw_blocks(sizes["row"], sizes["bytes"], file.identity, len(self.files), self.seed)
         self.cursor.register("draw", pa.table({"row": draw.rows, "place": draw.places}))
         blocks = self.query(
             f"""SELECT substr({name}, 1 + {tokens.BLOCK} * (floor(place * length({name}) / {tokens.BLOCK})::BIGINT),
                               {tokens.BLOCK})
-            FROM {SCAN} AS shard JOIN draw ON shard.{ROW} = draw.row""",
+            FROM {SCAN} AS shard JOIN draw ON shard.{ROW} = draw.row ORDER BY row, place""",
             file,
         )
         self.cursor.unregister("draw")
