@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.events import decode, encode
+from workbench.runs import cached
 from workbench.runs.bulk import apply_block
 from workbench.runs.columns import Folded
+from workbench.runs.follow import read_whole
 from workbench.runs.history import Columns, History
 
 
@@ -151,3 +154,32 @@ def test_arrow_reads_what_the_engine_writes(clipped: str, monkeypatch: pytest.Mo
     history = History()
     apply_block(history, lines.encode())
     assert history.step == 199 and history.steps.last("memory") == 7 and math.isnan(history.steps.last("lr"))
+
+
+def test_a_long_run_is_read_on_from_the_cache_and_anew_where_it_was_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "WORTH", 1000)
+    monkeypatch.setenv("GPTBENCH_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "events.jsonl"
+    events = [{"event": "start", "max_steps": 900}]
+    events += [step(n, float("nan") if n == 7 else 1.0 / n) for n in range(1, 301)]
+    events += [{"event": "eval", "step": 300, "split": "heldout", "loss": 3.0}, {"event": "checkpoint", "step": 300}]
+    path.write_bytes(b"".join(map(encode, events)))
+    first = read_whole(tmp_path)
+    assert list((tmp_path / "cache" / "histories").glob("*.npz"))
+    with path.open("ab") as file:
+        file.write(encode(step(301, 0.5)) + encode({"event": "resume", "step": 250}))
+    loaded = cached.load(path)
+    assert loaded is not None and loaded[0].step == 300
+    again, anew = read_whole(tmp_path), History.of(decode(line) or {} for line in path.read_bytes().splitlines())
+    for name in anew.steps.fields:
+        np.testing.assert_array_equal(again.steps[name], anew.steps[name])
+    assert (again.val["loss"] == anew.val["loss"]).all() and len(first.steps) == 300 and again.step == 250
+    assert (again.start, again.checkpoints, again.version) == (anew.start, anew.checkpoints, anew.version)
+    changed = path.read_bytes().replace(b'"max_steps": 900', b'"max_steps": 800')
+    path.write_bytes(changed)  # the same file and size, another beginning
+    assert cached.load(path) is None and read_whole(tmp_path).max_steps == 800
+    (kept,) = (tmp_path / "cache" / "histories").glob("*.npz")
+    kept.write_bytes(kept.read_bytes()[:500])
+    assert cached.load(path) is None and read_whole(tmp_path).step == 250

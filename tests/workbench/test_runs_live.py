@@ -90,8 +90,12 @@ def test_a_killed_engine_is_dead_and_resumes(shard: Path, tmp_path: Path) -> Non
     assert launch.wait_for_end(run_dir, 10)
     assert list_runs(tmp_path)[0].state == "dead"
     launch.resume(run_dir)
-    follower = wait_for_step(run_dir, 30)
-    assert follower.history.resumes and launch.stop(run_dir, wait=60)
+    follower, deadline = wait_for_step(run_dir, 30), time.monotonic() + 90
+    while not follower.history.resumes:  # it may have come further than 30 before it was killed
+        assert time.monotonic() < deadline, follower.log_tail(5)
+        follower.poll()
+        time.sleep(0.05)
+    assert launch.stop(run_dir, wait=60)
 
 
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from engine.events import EventReader
-from workbench.runs import facts
+from workbench.runs import cached, facts
 from workbench.runs.history import History
 from workbench.runs.launch import LOG_NAME
 from workbench.runs.store import state_of
@@ -28,6 +28,7 @@ class Follower:
         self.run_dir = run_dir
         self.history = History()
         self._reader = EventReader(run_dir)
+        self._kept = -1  # bytes of events whose history lies in the cache; -1: not looked at yet
 
     def poll(self, max_bytes: int | None = None) -> bool:
         """Read new events (about ``max_bytes`` of them at most); True if there were any.
@@ -41,13 +42,30 @@ class Follower:
                 catch_up(self.run_dir)
         list(self._reader.read(0))  # notices a file that was replaced
         if self._reader.restarted:
-            self.history = History()
+            self.history, self._kept = History(), 0
         before = self.history.version
         restarted = self._reader.restarted
+        if self._kept < 0:
+            self._recall()
         if not (self._read_blocks(max_bytes) and max_bytes is not None):
             for event in self._reader.read(max_bytes):
                 self.history.apply(event)
+            self._keep()
         return restarted or self.history.version != before
+
+    def _recall(self) -> None:
+        """Begin where a long run was read to before."""
+        self._kept = 0
+        with contextlib.suppress(OSError):
+            if self._reader.path.stat().st_size >= cached.WORTH and (found := cached.load(self._reader.path)):
+                self.history, self._reader.offset = found
+                self._kept = self._reader.offset
+
+    def _keep(self) -> None:
+        """Keep what was read, where reading it again would take long."""
+        if self._reader.offset - self._kept >= cached.WORTH:
+            self._kept = self._reader.offset
+            cached.save(self._reader.path, self.history, self._kept)
 
     def _read_blocks(self, max_bytes: int | None) -> bool:
         """Read whole blocks while there is much to read; True if any was read."""
