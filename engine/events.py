@@ -7,13 +7,15 @@ last line. A number that is not finite is written as null, since JSON has none: 
 event           fields
 ==============  =========================================================================================
 ``start``       schema, parameters, tokens_per_step, max_steps, device, device_name, versions, config_hash,
-                flops_per_token
-``step``        step, tokens, epoch, loss, lr, grad_norm, clipped, step_time, data_wait, tokens_per_s, mfu, memory
+                flops_per_token, cooldown_steps (wsd; else null), batches: [{step: first, tokens: a step}]
+``step``        step, tokens, epoch, loss, lr, grad_norm, clipped, step_time, data_wait, tokens_per_s, mfu, memory,
+                step_tokens (trained in this step)
 ``eval``        step, split ("heldout" | "seen"), loss, se, documents, tokens
 ``noise_scale`` step, b_noise (tokens), and the gradient norms that it was estimated from
-``sample``      step, prompt, text
+``sample``      step, prompt, text (what the model wrote behind it), index (of the prompt), seed, tokens (asked for)
 ``checkpoint``  step, path (relative to the run directory), seconds, bytes
-``system``      gpu_utilisation, gpu_power, gpu_temperature, memory_used, cpu_percent
+``system``      gpu_utilisation (percent), gpu_power (watts), gpu_temperature (°C), memory_used (bytes: of the card by
+                all processes; on a CPU as memory_host), cpu_percent (100: one core), memory_host (resident bytes)
 ``warning``     step, text
 ``resume``      step: training goes on behind this step; steps and evaluations above it are replaced by later ones
 ``phase``       name, seconds: start-up, phase by phase (pack, build, compile …)

@@ -54,6 +54,11 @@ class Ranks:
         """Whether this is the rank that writes."""
         return self.rank == 0
 
+    @property
+    def sharded(self) -> bool:
+        """Whether no process holds the whole model."""
+        return self.size > 1 and self.mode == "fsdp"
+
     def fit(self, c: config.Config) -> None:
         """Check that the run can be shared out over these processes.
 

@@ -119,8 +119,8 @@ class Past:
                 self.steps = step
             elif kind == "resume":
                 self.cut(step)
-            elif kind in ("eval", "checkpoint"):
-                self._marks.add((kind, step, str(event.get("split", ""))))
+            elif kind in ("eval", "checkpoint", "sample"):
+                self._marks.add((kind, step, str(event.get("split", event.get("index", "")))))
 
     def cut(self, step: int) -> None:
         """Forget what lies behind ``step``: a resume from there replaces it."""
@@ -128,5 +128,5 @@ class Past:
         self._marks = {mark for mark in self._marks if mark[1] <= step}
 
     def has(self, kind: str, step: int, split: str = "") -> bool:
-        """Whether an ``eval`` of that split, or a ``checkpoint``, stands at that step."""
+        """Whether an ``eval`` of that split, a ``checkpoint``, or the ``sample`` of that index stands at that step."""
         return (kind, step, split) in self._marks

@@ -17,8 +17,9 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 
 from engine import checkpoint, evaluate, optim, plan
+from engine.compare import differences
 from engine.config import Config
-from engine.device import Device
+from engine.device import Device, resident
 from engine.errors import RunError
 from engine.loader import Batches, TokenStream
 from engine.model import GPT, IGNORE
@@ -27,6 +28,7 @@ from engine.parallel import Ranks
 from engine.prepare import Prepared, byte_lengths
 from engine.record import Past, Recorder
 from engine.schedule import learning_rate
+from engine.system import Watch
 
 BAD_STEPS = 5  # steps in a row without a finite loss and gradient that end a run
 
@@ -195,7 +197,7 @@ class Trainer:
         if self.saved is not None and not self.past.has("checkpoint", self.saved):
             self.record.add("checkpoint", step=self.saved, path=f"{checkpoint.FOLDER}/step-{self.saved:08d}")
         sequences = t.micro_batch * self.config.model.block_size  # tokens of a micro-batch
-        with Batches(
+        with self._watch(), Batches(
             self.stream, position=self.position(self.step) + self.ranks.rank * sequences, batch=t.micro_batch,
             block=self.config.model.block_size, device=self.device.device, stride=self.ranks.size * sequences,
         ) as self.batches:  # fmt: skip
@@ -228,6 +230,13 @@ class Trainer:
         if self.step and self.saved != self.step:
             self._save(must=True)
         return "finished" if self.step >= t.max_steps else "stopped"
+
+    def _watch(self) -> Watch:
+        """What records ``system`` events, on rank 0."""
+        card = None
+        if self.device.type == "cuda":
+            card = f"GPU-{torch.cuda.get_device_properties(self.device.device).uuid}"
+        return Watch(self.record, self.config.train.system_every if self.ranks.main else 0.0, resident, card)
 
     def _evaluates(self, step: int) -> bool:
         """Whether the weights after ``step`` steps are evaluated: at 0, every ``eval.every`` steps, and at the end."""
@@ -329,8 +338,37 @@ class Trainer:
         self.model.eval()
         try:
             self._evaluate_sets()
+            self._sample()
         finally:
             self.model.train()
+
+    def _sample(self) -> None:
+        """Let the model write behind each prompt, every ``eval.sample_every`` evaluations and at the end.
+
+        Rank 0 alone does, and not from shards of a model. Its random numbers are its own: training's stay as they are.
+        """
+        c, e = self.config, self.config.eval
+        last = self.step == c.train.max_steps
+        turn = bool(e.every and not self.step // e.every % max(1, e.sample_every))
+        if not (e.sample_every and self.step and (turn or last)) or not self.ranks.main or self.ranks.sharded:
+            return
+        from data.encoding import load
+        from engine import sample
+
+        for index, prompt in enumerate(e.prompts):
+            if self.past.has("sample", self.step, str(index)):
+                continue
+            text = "".join(
+                sample.continuation(
+                    self.model, load(c.data.encoding), prompt, tokens=e.sample_tokens, seed=c.train.seed,
+                    autocast=self.device.autocast,
+                )
+            )  # fmt: skip
+            self.record.add(
+                "sample", step=self.step, prompt=prompt, text=text, index=index, seed=c.train.seed,
+                tokens=e.sample_tokens,
+            )  # fmt: skip
+        self.record.flush()
 
     def _evaluate_sets(self) -> None:
         for data in self.sets:
@@ -406,37 +444,3 @@ def halves(targets: Tensor) -> list[Tensor]:
     first[half:] = IGNORE
     second[:half] = IGNORE
     return [first, second]
-
-
-# What may change between a checkpoint and its resume without making it another run.
-FREE = {
-    "model.preset", "data.paths", "data.val_paths", "data.cache", "train.max_steps", "train.epochs", "train.device",
-    "train.dtype", "train.compile", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_best",
-    "train.init_from", "train.branched_from", "train.processes", "train.parallel", "eval.every",
-    "schedule.decay_steps", "train.compile_mode", "train.system_every",
-    "eval.sample_every", "eval.prompts", "eval.sample_tokens",
-}  # fmt: skip
-
-
-def differences(before: dict[str, dict[str, Any]], config: Config) -> str:
-    """What tells a checkpoint's configuration from the run's, as "optim.lr was 0.001, is 0.002"; "" if nothing does.
-
-    Steps may be added as long as the learning rate of those already planned stays what it was, and a step's sequences
-    may be cut into other micro-batches, as one does who ran out of memory.
-    """
-    now, default = config.to_dict(), Config().to_dict()  # a field newer than the checkpoint had its default
-    changed = [
-        f"{section}.{name} was {was}, is {value}"
-        for section, values in now.items()
-        for name, value in values.items()
-        if f"{section}.{name}" not in FREE
-        and (was := before.get(section, {}).get(name, default[section][name])) != value
-    ]
-    old, t = before["train"], config.train
-    if old["micro_batch"] * old["grad_accum"] == t.micro_batch * t.grad_accum:
-        changed = [text for text in changed if not text.startswith(("train.micro_batch ", "train.grad_accum "))]
-    if config.schedule.kind != "constant":
-        was = before["schedule"].get("decay_steps") or before["train"]["max_steps"]
-        if was != config.decay_steps:
-            changed.append(f"the learning rate's decay ended at step {was}, now at {config.decay_steps}")
-    return "; ".join(changed[:3])
