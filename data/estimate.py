@@ -30,8 +30,8 @@ from data.boilerplate import DOCUMENTS
 from data.clusters import Clusters
 from data.database import scratch
 from data.files import FileIdentity, ShardError
+from data.intervals import Interval, interval, plus
 from data.sketches import Sketches
-from data.tokens import Z90
 
 BUDGET_BYTES = 32e6  # of text that is sketched, at least
 BUDGET_SHARE = 0.05
@@ -51,15 +51,6 @@ class Part:
     rows: I64
     bytes: I64
     tokens: F64
-
-
-@dataclass(frozen=True)
-class Interval:
-    """An estimate and its 90% interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -228,7 +219,8 @@ class Repeated:
 def weigh(tokens: F64, sample: Sample, redundant: tuple[F64, F64], repeated: Repeated) -> Estimate:
     """From documents drawn (their tokens, their ``redundancy``) to all."""
     share, seen = redundant
-    return _weigh(tokens, sample, share / sample.chance, seen, repeated.total, repeated.drawn)
+    expected = share / sample.chance
+    return _weigh(tokens, sample, expected, expected * _without(tokens, repeated), seen, repeated.total)
 
 
 def split(
@@ -240,37 +232,48 @@ def split(
     """
     share, seen = redundant
     expected, tokens = share / sample.chance, found.weights
-    charged = expected.copy()
+    besides = _without(tokens, repeated)
+    charged, other = expected.copy(), expected * besides
     for members in _clusters(found):
-        mass = float((expected[members] * tokens[members]).sum())
-        later = float((tokens[members[1:]] / sample.chance[members[1:]]).sum())
-        charged[members[0]] = 0.0
-        charged[members[1:]] = mass / max(later, 1e-9) / sample.chance[members[1:]]
+        later = members[1:]
+        for masses, sizes in ((charged, tokens), (other, besides)):
+            mass = float((expected[members] * sizes[members]).sum())
+            weights = tokens[later] / sample.chance[later]
+            masses[members[0]] = 0.0
+            masses[later] = mass * weights / max(float(weights.sum()), 1e-9)
+            if masses is charged:
+                masses[later] /= np.maximum(tokens[later], 1e-9)
     nothing = Interval(0.0, 0.0, 0.0)
-    return [
-        replace(
-            _weigh(tokens, sample, charged * (owner == part), seen, repeated.parts.get(part, nothing), repeated.drawn),
-            sampled=int((owner == part).sum()),
-        )
-        for part in range(parts)
-    ]
+    found_parts = []
+    for part in range(parts):
+        here = owner == part
+        total = repeated.parts.get(part, nothing)
+        guess = _weigh(tokens, sample, charged * here, other * here, seen, total)
+        found_parts.append(replace(guess, sampled=int(here.sum())))
+    return found_parts
 
 
-def _weigh(tokens: F64, sample: Sample, expected: F64, seen: F64, total: Interval, lines: F64) -> Estimate:
-    """From ``expected``, the documents that each one drawn makes redundant; ``lines``, its tokens in repeated lines."""
+def _without(tokens: F64, repeated: Repeated) -> F64:
+    """Tokens of the documents drawn that lie in no repeated line: float64 [documents]."""
+    return np.maximum(0.0, tokens - repeated.drawn)
+
+
+def _weigh(tokens: F64, sample: Sample, expected: F64, besides: F64, seen: F64, total: Interval) -> Estimate:
+    """From ``expected``, the redundant documents that each one drawn stands for; ``besides``, their tokens that lie in
+    no repeated line; ``total``, tokens in repeated lines."""
     # Where nothing was found, a document drawn could have been a duplicate unseen: a heavy one.
     open_ = sample.chance < 1
     heavy = float(np.quantile(tokens[open_] / sample.chance[open_], 0.9)) if open_.any() else 0.0
     usual = float(np.median(1 / sample.chance[open_])) if open_.any() else 0.0
-    near_tokens = _interval(*sample.by_key(expected * tokens, seen), heavy)
-    other = _interval(*sample.by_key(expected * np.maximum(0.0, tokens - lines), seen), heavy)
-    taken = _sum(total, other)
+    near_tokens = interval(*sample.by_key(expected * tokens, seen), heavy)
+    other = interval(*sample.by_key(besides, seen), heavy)
+    taken = plus(total, other)
     # Lines of near duplicates are charged to these. Which pages are versions of one is known of those drawn only, so
     # boilerplate alone is what is left of ``taken``, and no surer than both: its own sampling error is too small.
     left = max(0.0, taken.value - near_tokens.value)
     return Estimate(
         near_tokens=near_tokens,
-        near_rows=_interval(*sample.by_key(expected, seen), usual),
+        near_rows=interval(*sample.by_key(expected, seen), usual),
         boilerplate_tokens=Interval(
             left,
             max(0.0, left - math.hypot(taken.value - taken.low, near_tokens.high - near_tokens.value)),
@@ -278,16 +281,6 @@ def _weigh(tokens: F64, sample: Sample, expected: F64, seen: F64, total: Interva
         ),
         taken=taken,
         sampled=len(tokens),
-    )
-
-
-def _sum(a: Interval, b: Interval) -> Interval:
-    """Of two independent estimates."""
-    value = a.value + b.value
-    return Interval(
-        value,
-        value - math.hypot(a.value - a.low, b.value - b.low),
-        value + math.hypot(a.high - a.value, b.high - b.value),
     )
 
 
@@ -319,31 +312,6 @@ def _redundant(sample: Sample, members: I64) -> tuple[F64, F64]:
     others = 2 + weight.sum(axis=1, keepdims=True) - weight
     mean = (seen.sum(axis=1) - np.diag(seen)) / (size - 1)
     return (weight / others).sum(axis=1), mean
-
-
-def _interval(weighted: F64, certain: F64, unseen: float) -> Interval:
-    """A sum of contributions, each drawn with probability ``certain``: its 90% interval.
-
-    Fay & Feuer's gamma interval (1997) for weighted sums of rare events: it keeps its level where few heavy
-    contributions carry the sum, and where there are none. A contribution drawn for certain adds no variance.
-    """
-    total = float(weighted.sum())
-    open_ = certain < 1
-    drawn, chances = weighted[open_], certain[open_]
-    fixed = total - float(drawn.sum())
-    random = float(drawn.sum())
-    variance = float((drawn**2 * (1 - chances)).sum())
-    largest = max(float(drawn.max(initial=0.0)), unseen)
-    low = _gamma(random**2 / variance, variance / random, -Z90) if variance > 0 else random
-    spread = variance + largest**2
-    high = _gamma((random + largest) ** 2 / spread, spread / (random + largest), Z90) if largest > 0 else random
-    return Interval(total, fixed + min(low, random), fixed + max(high, random))
-
-
-def _gamma(shape: float, scale: float, z: float) -> float:
-    """A gamma distribution's quantile at a standard normal's z (Wilson & Hilferty 1931)."""
-    root = 1 - 1 / (9 * shape) + z / (3 * math.sqrt(shape))
-    return shape * scale * max(0.0, root) ** 3
 
 
 def _repeated(paths: list[str], drawn: I64, population: pa.Table, share: float) -> Repeated:
@@ -385,7 +353,7 @@ def _repeated(paths: list[str], drawn: I64, population: pa.Table, share: float) 
     of_drawn[has] = mass[at[has]]
 
     def over(masses: Any) -> Interval:
-        return _interval(np.asarray(masses, np.float64) / share, np.full(len(masses), share), 0.0)
+        return interval(np.asarray(masses, np.float64) / share, np.full(len(masses), share), 0.0)
 
     which = np.asarray(lines["part"], np.int64)
     by_part = {int(part): over(lines["mass"][which == part]) for part in np.unique(which)}

@@ -20,6 +20,7 @@ from data.catalogue import Catalogue
 from data.clusters import Clusters
 from data.files import FileIdentity, ShardError
 from data.sketches import find, sketch_shards
+from data.tokens import Z90
 
 EXACT, ESTIMATED = "exact", "estimated"
 
@@ -153,7 +154,7 @@ def measure(
     total = sum(float(file.tokens.sum()) for file in good)
     unique = sum(float(file.tokens[file.first].sum()) for file in good)
     value, low, high = (unique - x for x in (guess.taken.value, guess.taken.high, guess.taken.low))
-    margin = estimate.Z90 * token_error * (value / total if total else 0.0)
+    margin = Z90 * token_error * (value / total if total else 0.0)
     return Worth(
         tokens=round(total),
         exact_duplicate_tokens=round(total - unique),
@@ -244,7 +245,7 @@ def _exact(
     repeated = boilerplate(found, on_progress=on_progress, cancelled=cancelled)
     exact, similar = found.exact_duplicates(), found.near_duplicates()
     total = sum(float(file.tokens.sum()) for file in files)
-    error = estimate.Z90 * token_error / total if total else 0.0
+    error = Z90 * token_error / total if total else 0.0
     per_file = []
     for index, path in enumerate(found.files):
         if path not in known:

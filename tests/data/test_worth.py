@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import random
 from pathlib import Path
 
@@ -167,6 +168,53 @@ def test_an_estimate_from_files(write_shard) -> None:
     assert found.boilerplate_tokens.value == pytest.approx(11 * len(NOTICE) / 4, rel=0.1)
     small = estimate(parts, budget=30_000, seed=2)
     assert 5 < small.sampled < 60 and small.near_rows.low <= 4 <= small.near_rows.high
+
+
+def here(function, jobs, **_):
+    """Jobs in this process: twelve draws need no sixty new ones."""
+    module, _, name = function.partition(":")
+    call = getattr(importlib.import_module(module), name)
+    for index, job in enumerate(jobs):
+        yield index, call(**job, on_progress=lambda *_: None)
+
+
+def test_the_intervals_of_shards_and_of_boilerplate_cover(write_shard, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whole draws from files with planted versions and notices, against the exact count."""
+    generator = random.Random(12)
+    paths = []
+    for index in range(2):
+        pages = [prose(generator, generator.randrange(80, 200)) for _ in range(80)]
+        pages = [f"{page}\n{NOTICE}" if i % 3 == 0 else page for i, page in enumerate(pages)]
+        for i in range(12):
+            pages += [pages[i].replace(pages[i].split()[20 + v], f"v{v}", 1) for v in range(1 + i % 3)]
+        paths.append(write_shard(f"{index}.parquet", pages, counted=True))
+    with Catalogue(paths) as catalogue:
+        truth = statistics(catalogue, near="exact").worth
+        assert truth is not None and truth.clusters is not None
+        found = truth.clusters
+        parts = [
+            Part(file.identity, found.rows[a:b], found.bytes[a:b], found.weights[a:b])
+            for file, a, b in zip(catalogue.files, found.base[:-1].tolist(), found.base[1:].tolist(), strict=True)
+        ]
+    assert truth.exact_duplicate_tokens == 0
+    covered: dict[str, list[bool]] = {"near": [], "boilerplate": [], "taken": [], "shard": []}
+    budget = 0.4 * float(found.bytes.sum())
+    monkeypatch.setattr("data.workers.run", here)
+    for seed in range(12):
+        guess = estimate(parts, budget=budget, seed=seed)
+        near, lines = truth.near_duplicate_tokens, truth.boilerplate_tokens
+        for name, interval, value in (
+            ("near", guess.near_tokens, near),
+            ("boilerplate", guess.boilerplate_tokens, lines),
+            ("taken", guess.taken, near + lines),
+            *(
+                ("shard", part.taken, share.near_duplicate_tokens + share.boilerplate_tokens)
+                for part, share in zip(guess.parts, truth.per_file, strict=True)
+            ),
+        ):
+            covered[name].append(interval.low - 1 <= value <= interval.high + 1)
+        assert sum(part.taken.value for part in guess.parts) == pytest.approx(guess.taken.value, rel=1e-6)
+    assert all(sum(hits) >= 0.8 * len(hits) for hits in covered.values()), covered
 
 
 def test_the_real_corpus(shared: Path) -> None:
