@@ -83,7 +83,7 @@ def test_a_shard_replaced_after_it_was_answered_for_is_answered_anew(tmp_path: P
 
 
 def test_one_long_document_beside_short_ones(tmp_path: Path, write_shard, monkeypatch) -> None:
-    """At a reduced size: longer than what is worked on at once, in every stage. tests/benchmarks has 200 MB."""
+    """At a reduced size: longer than what is worked on at once."""
     monkeypatch.setattr(shingles, "SLICE", 1 << 14)
     generator = random.Random(11)
     long = "\n".join(prose(generator, 500) for _ in range(100))
