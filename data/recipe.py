@@ -134,7 +134,7 @@ def parse_text(text: str, where: str = "recipe") -> Recipe:
     """A recipe from TOML text. Raises RecipeError, which names the nearest key for one that is not known."""
     try:
         tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting beyond sense
         raise RecipeError(f"{where}: not valid TOML: {error}") from None
     sections: dict[str, type] = {"filter": Filters, "held_out": HeldOut}
     known = {name: name for name in ("deduplicate", *sections)}
@@ -210,7 +210,10 @@ def _typed(value: Any, hint: Any, where: str) -> Any:
             return tuple(values)
         raise RecipeError(f"{where} must be a list of texts, not {value!r}")
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise RecipeError(f"{where} must be a finite number") from None
     if hint in (int, str) and isinstance(value, hint) and not isinstance(value, bool):
         return value
     kind = {int: "a whole number", float: "a number", str: "text"}[hint]

@@ -35,7 +35,7 @@ def parse_set(text: str) -> tuple[str, Any]:
     raw = raw.strip()
     try:
         value = tomllib.loads(f"value = {raw}")["value"] if raw and "\n" not in raw else raw
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # no TOML, a number of thousands of digits, or nested beyond sense
         value = None if raw in ("null", "none") else raw
     return key.strip(), value
 
@@ -118,7 +118,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a configuration: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting beyond sense
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
@@ -154,7 +154,10 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
     if hint is str and isinstance(value, bool) and key == "train.compile":
         return "on" if value else "off"
     if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ConfigError(f"{key} must be a finite number") from None
     if hint is int and not isinstance(value, bool):
         if isinstance(value, int):
             return value

@@ -190,7 +190,7 @@ def read_toml(path: Path, source: str | None = None) -> tuple[dict[str, Fact], d
         tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as facts: {error}") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting beyond sense
         raise UserError(f"{path}: not valid TOML: {error}") from None
     log = tree.pop("log", {})
     nested = tree.pop("facts", {})
