@@ -23,6 +23,7 @@ from textual.screen import Screen
 
 from workbench.screens.keys import EVERYWHERE, MODES, SCREENS, bindings
 from workbench.screens.messages import CatalogueRead, Counted, Diagnosed, StatusChanged
+from workbench.text import plain
 
 if TYPE_CHECKING:
     from workbench.screens.tour import Tour
@@ -149,6 +150,18 @@ class GptbenchApp(App[None]):
 
     async def _run_key(self, action: str) -> None:
         await self.run_action(action, default_namespace=self.screen)
+
+    def alert(self, text: str) -> None:
+        """Ring the bell, and have the terminal notify the desktop (OSC 9 and OSC 777; others skip what they do not
+        know). tmux hands them on where ``allow-passthrough`` is on. ``text`` may come from files."""
+        self.bell()
+        if self._driver is None or self.is_web:
+            return
+        shown = plain(text)[:200]
+        for code in (f"\x1b]9;{shown}\x07", f"\x1b]777;notify;gptbench;{shown.replace(';', ',')}\x07"):
+            if os.environ.get("TMUX"):
+                code = "\x1bPtmux;" + code.replace("\x1b", "\x1b\x1b") + "\x1b\\"
+            self._driver.write(code)
 
     def _leave_if_hung_up(self) -> None:
         """A terminal that is gone reads as an endless end of file: leave rather than spin. Runs go on."""

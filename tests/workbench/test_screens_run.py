@@ -223,12 +223,22 @@ async def test_it_says_that_the_run_died_and_rings_if_asked(
     app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
     rung: list[bool] = []
     monkeypatch.setattr(app, "bell", lambda: rung.append(True))
+    monkeypatch.delenv("TMUX", raising=False)
     async with app.run_test(size=(80, 24), notifications=True) as pilot:
         await until(pilot, lambda: "running" in app.screen.query_one(RunHeader).render().plain)
+        written: list[str] = []
+        monkeypatch.setattr(app._driver, "write", written.append)
         assert not rung
+        writer = EventWriter(run_dir)
+        writer.write("step", step=301, loss=math.nan, lr=1e-3, tokens=1, epoch=3.0, step_time=0.5)
+        writer.close()
+        await until(pilot, lambda: any("no number since step 301" in n.message for n in app._notifications))
+        assert rung == [True] and any(text.startswith("\x1b]9;") and "step 301" in text for text in written)
         (run_dir / process.FILE_NAME).unlink()
         await until(pilot, lambda: any(n.message.endswith(": dead") for n in app._notifications))
-        assert rung == [True]
+        assert rung == [True, True] and written[-1].startswith("\x1b]777;notify;gptbench;")
+        app.alert("from a file \x1b[31m\x07")
+        assert written[-1].count("\x1b") == 1 and written[-1].count("\x07") == 1
 
 
 async def test_the_grid_shows_what_the_run_reports_and_one_alone(here: Path, until: Wait) -> None:

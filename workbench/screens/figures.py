@@ -270,6 +270,7 @@ def status(history: History, name: str, state: str) -> RunStatus:
         eta=eta,
         device=plain(history.start.get("device_name") or history.start.get("device") or ""),
         doing=_doing(history, state),
+        lost=bool(len(steps)) and not math.isfinite(steps.last("loss")),
     )
 
 

@@ -91,15 +91,18 @@ class RunScreen(ChartKeys):
         if self._is_open(message.run_dir):
             header = self.query_one(RunHeader)
             before, header.status = header.status, message.status
-            if before is not None and before.state == "running" != message.status.state:
-                self._ended(message.status.name, message.status.state)
+            name, state = message.status.name, message.status.state
+            if before is not None and before.state == "running" != state:
+                self._tell(f"{name}: {state}", wrong=state in ("failed", "dead"))
+            elif before is not None and state == "running" and message.status.lost and not before.lost:
+                self._tell(f"{name}: the loss is no number since step {message.status.step:,}", wrong=True)
             self.place(message.status.name)
 
-    def _ended(self, name: str, state: str) -> None:
-        """Say that the run has ended, and ring the terminal's bell if $GPTBENCH_NOTIFY asks for it."""
-        self.say(f"{name}: {state}", wrong=state in ("failed", "dead"))
+    def _tell(self, text: str, *, wrong: bool) -> None:
+        """Say what happened to the run; if $GPTBENCH_NOTIFY asks for it, on the desktop and by the bell as well."""
+        self.say(text, wrong=wrong)
         if os.environ.get("GPTBENCH_NOTIFY"):
-            self.app.bell()
+            self.bench.alert(text)
 
     @on(FigureDrawn)
     def _figure_drawn(self, message: FigureDrawn) -> None:
@@ -134,7 +137,11 @@ class RunScreen(ChartKeys):
     @on(Diagnosed)
     def _diagnosed(self, message: Diagnosed) -> None:
         if self._is_open(message.run_dir):
-            self.query_one(PlateauPane).show(message.diagnosis)
+            pane, status = self.query_one(PlateauPane), self.query_one(RunHeader).status
+            verdict = message.diagnosis.get("verdict")
+            if pane.diagnosis and pane.diagnosis.get("verdict") != verdict and verdict in ("plateau", "diverging"):
+                self._tell(f"{status.name if status else message.run_dir.name}: {verdict}", wrong=False)
+            pane.show(message.diagnosis)
             self.query_one("#verdict", Static).update(verdict_line(message.diagnosis))
             trend = message.diagnosis.get("trend") or {}
             flat = message.diagnosis.get("verdict") == "plateau"

@@ -52,6 +52,7 @@ class RunStatus:
     eta: float = math.nan
     device: str = ""
     doing: str = ""  # a phase before the first step, or why it ended
+    lost: bool = False  # the newest step's loss is not finite
 
 
 class RunHeader(Widget):
