@@ -57,6 +57,25 @@ async def test_an_option_is_checked_while_it_is_typed(shards: Path, until: Wait)
         await until(pilot, lambda: "2,000 steps" in preflight(app))
 
 
+async def test_a_goal_is_answered_with_a_run_that_reaches_it(shards: Path, until: Wait) -> None:
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await to_launch(app, pilot, until)
+        await until(pilot, lambda: "effective unique tokens" in preflight(app))
+        assert "the law was not fitted" in preflight(app)  # 12M parameters: no figure rather than a wrong one
+        assert "held-out documents: too few" in preflight(app)
+        await pilot.press("t")
+        box = app.screen.query_one("#edit-value", Input)
+        await until(pilot, lambda: app.focused is box)
+        box.value = "soon"
+        await pilot.press("enter")
+        assert "write a loss such as 3.2" in str(app.screen.query_one("#edit-error", Static).content)
+        box.value = "3.3"
+        await pilot.press("enter")
+        await until(pilot, lambda: "goal 3.3:" in preflight(app))
+        assert "shards like these" in preflight(app) and " to " in preflight(app)
+
+
 async def test_without_shards_it_says_what_to_do_and_starts_nothing(here: Path, until: Wait) -> None:
     app = GptbenchApp(here / "runs")
     async with app.run_test(size=(80, 24), notifications=True) as pilot:

@@ -108,6 +108,7 @@ LAUNCH = (
     Key("enter", "edit", "edit", "change the option under the cursor", "enter"),
     Key("p", "next_preset", "preset", "next preset"),
     Key("a", "toggle_all", "all/main", "show every option, or the main ones"),
+    Key("t", "goal", "goal", "name a target loss (3.2) or hours (8h): size, tokens and shards that reach it"),
     Key("u", "reset_option", "undo", "set the option back to its preset's value"),
     Key("ctrl+g", "start", "start", "start the run", "^g"),
     Key("escape", "leave_edit", "", "leave the option as it was", "esc"),

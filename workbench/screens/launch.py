@@ -32,6 +32,7 @@ COLUMNS = (
     Column("help", "", hide_below=70),
 )
 NAME = "name"  # the run's name stands among the options, though it is none
+GOAL = "goal"  # nor is what the run is to reach
 _NO_SHARDS = "no shards are selected: 1 opens the Data screen, space selects there, l comes back"
 
 
@@ -72,7 +73,7 @@ class LaunchScreen(WorkbenchScreen):
     def __init__(self) -> None:
         super().__init__()
         self.options = Options()
-        self.run_name = ""
+        self.run_name = self.goal = ""
         self.every = False
         self._editing: str | None = None
         self._starting = False
@@ -119,6 +120,17 @@ class LaunchScreen(WorkbenchScreen):
         self.query_one("#edit").add_class("-shown")
         what = "name of the run's folder; empty: the preset's" if key == NAME else help_of(key)
         self.query_one("#edit-help", Static).update(Content.assemble((key, "bold"), (f"  {what}", "$text-muted")))
+        box.focus()
+        box.action_select_all()
+
+    def action_goal(self) -> None:
+        """Name a loss or hours."""
+        self._editing = GOAL
+        box = self.query_one("#edit-value", Input)
+        box.suggester, box.value = None, self.goal
+        self.query_one("#edit").add_class("-shown")
+        what = "a loss to reach, such as 3.2, or hours to spend, such as 8h; empty: none"
+        self.query_one("#edit-help", Static).update(Content.assemble((GOAL, "bold"), (f"  {what}", "$text-muted")))
         box.focus()
         box.action_select_all()
 
@@ -178,12 +190,23 @@ class LaunchScreen(WorkbenchScreen):
             return
         if self._editing == NAME:
             self.run_name = event.value.strip()
+        elif self._editing == GOAL:
+            self.goal = event.value.strip()
         else:
             self.options.put(self._editing, event.value)
         self.action_leave_edit()
         self._changed()
 
     def _wrong(self, text: str) -> str | None:
+        if self._editing == GOAL:
+            from workbench.plateau.propose import Unreachable
+            from workbench.screens.forecast import goal_of
+
+            try:
+                goal_of(text or "0")
+            except Unreachable as error:
+                return str(error)
+            return None
         return None if self._editing in (None, NAME) else self.options.check(str(self._editing), text)
 
     def _value(self, key: str) -> str:
@@ -215,7 +238,7 @@ class LaunchScreen(WorkbenchScreen):
             self.query_one(Preflight).wrong(str(error))
             return
         self.bench.planned_tokens = config.tokens_per_step * config.train.max_steps
-        self._plan(config, list(self.bench.selected))
+        self._plan(config, list(self.bench.selected), self.goal)
 
     def _count_if_needed(self) -> None:
         paths = frozenset(self.bench.selected)
@@ -247,13 +270,15 @@ class LaunchScreen(WorkbenchScreen):
     # Work
 
     @work(thread=True, group="plan", exclusive=True, exit_on_error=False)
-    def _plan(self, config: Config, paths: list[str]) -> None:
+    def _plan(self, config: Config, paths: list[str], goal: str) -> None:
         from engine.plan import plan
         from workbench.runs.machine import machine
+        from workbench.screens.forecast import forecast, proposal_lines
 
         worker = get_current_worker()
         figures = self.bench.statistics.get(frozenset(paths))
         train_tokens = unique_tokens = None
+        effective: float | None = None
         if figures is not None and figures.get("tokens") is not None:
             # One separator ends each document; what is held out is not trained on.
             kept = 1.0 if config.data.val_paths else 1.0 - config.data.val_fraction
@@ -271,6 +296,7 @@ class LaunchScreen(WorkbenchScreen):
         ):
             train_tokens = effect["train_tokens"] + effect["train_documents"]
             unique_tokens = effect["unique_tokens"] + effect["unique_documents"]
+            effective = effect["effective_tokens"]
         here = machine(config.train.device)
         found = plan(
             config,
@@ -280,8 +306,14 @@ class LaunchScreen(WorkbenchScreen):
             device_name=here.name,
         )
         note = "" if figures or not paths else "counting tokens …"
+        ahead = forecast(config, found, figures, effective)
+        basis = Basis(
+            len(paths), train_tokens, unique_tokens, here.name, note, ahead.effective,
+            "" if ahead.loss is None else str(ahead.loss), ahead.basis, ahead.warnings,
+            proposal_lines(goal, found, figures, ahead.effective, len(paths)) if goal else (),
+        )  # fmt: skip
         if not worker.is_cancelled:
-            self.post_message(Planned(found, Basis(len(paths), train_tokens, unique_tokens, here.name, note)))
+            self.post_message(Planned(found, basis))
 
     @work(thread=True, group="count", exit_on_error=False)
     def _count(self, paths: frozenset[str], cancel: threading.Event) -> None:

@@ -12,7 +12,7 @@ from engine.config import PRESETS, SECTIONS, Config, ConfigError, fields_of, par
 MAIN = (
     "model.preset", "train.max_steps", "train.epochs", "train.micro_batch", "train.grad_accum", "optim.lr",
     "schedule.kind", "schedule.warmup_steps", "schedule.min_lr", "model.block_size", "model.dropout", "eval.every",
-    "train.device", "data.val_fraction",
+    "train.device", "train.processes", "data.val_fraction",
 )  # fmt: skip
 _ELSEWHERE = {"data.paths"}  # chosen on the Data screen
 

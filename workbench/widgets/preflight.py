@@ -27,6 +27,8 @@ class Plan(Protocol):
     @property
     def total_tokens(self) -> int: ...
     @property
+    def cooldown_steps(self) -> int | None: ...
+    @property
     def epochs(self) -> float | None: ...
     @property
     def memory(self) -> int: ...
@@ -47,6 +49,11 @@ class Basis:
     unique_tokens: int | None
     device: str
     note: str = ""  # what is still being worked out
+    effective_tokens: float | None = None
+    loss: str = ""  # expected at the end, with its interval; empty where nothing is known
+    loss_basis: str = ""
+    warnings: Sequence[str] = ()
+    proposal: Sequence[str] = ()  # what would reach the goal that was named
 
 
 class Preflight(VerticalScroll, can_focus=True):
@@ -66,11 +73,17 @@ class Preflight(VerticalScroll, can_focus=True):
         tokens = f"{count(basis.unique_tokens)} unique tokens" if basis.unique_tokens else basis.note
         available = plan.memory_available
         taken = "" if available is None else f"of {size(available)} ({share(plan.memory / available)})"
+        effective: list[tuple[str, str, str]] = []
+        if basis.effective_tokens:
+            passes = plan.total_tokens / basis.effective_tokens
+            effective = [("", f"{passes:,.2f}", f"over {count(basis.effective_tokens)} effective unique tokens")]
         rows: list[tuple[str, str, str]] = [
             ("shards", str(basis.shards), tokens),
             ("parameters", count(plan.parameters), f"at 20 tokens each: {count(20 * plan.parameters)}"),
             ("tokens", count(plan.total_tokens), f"{plan.max_steps:,} steps of {plan.tokens_per_step:,}"),
             ("epochs", UNKNOWN if plan.epochs is None else f"{plan.epochs:,.2f}", _epoch_basis(basis)),
+            *effective,
+            ("final loss", basis.loss or UNKNOWN, basis.loss_basis),
             ("memory", size(plan.memory), taken),
             ("time", duration(plan.seconds), f"on {plain(basis.device)}"),
         ]
@@ -83,7 +96,8 @@ class Preflight(VerticalScroll, can_focus=True):
             for label, value, note in rows
         ]
         nothing = () if basis.shards else ("no shards: 1 opens Data, space selects there, l comes back",)
-        for warning in (*nothing, *plan.warnings):
+        lines += [Content.styled(plain(line), "$text-accent") for line in basis.proposal]
+        for warning in (*nothing, *plan.warnings, *basis.warnings):
             lines.append(Content.styled(f"! {plain(warning)}", "$text-warning"))
         self._sheet(Content("\n").join(lines))
 

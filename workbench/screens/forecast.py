@@ -1,0 +1,104 @@
+"""What the Launch screen foretells beyond the plan: final loss, what the explainer would warn of, the inverse."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.config import Config
+from engine.plan import Plan
+from workbench.plateau import law, propose
+from workbench.plateau.interval import Interval
+from workbench.widgets.format import count, duration
+
+FEW_DOCUMENTS = 100  # held out; below, the noise of an evaluation hides what a plateau would show
+MANY_PER_PARAMETER = 200  # tokens a parameter; ten times what is compute-optimal
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Unknown is None. ``effective``: effective unique tokens trained on; ``basis``: what the loss rests on."""
+
+    effective: float | None
+    loss: Interval | None
+    basis: str
+    warnings: tuple[str, ...]
+
+
+def forecast(config: Config, plan: Plan, figures: Mapping[str, Any] | None, effective: float | None = None) -> Forecast:
+    """For a plan over shards of which ``figures`` are known; ``effective``: of what a recipe chooses."""
+    kept = 1.0 if config.data.val_paths else 1.0 - config.data.val_fraction
+    known = (figures or {}).get("effective_tokens")
+    if effective is None and known is not None:
+        effective = kept * float(known)
+    worth = law.effective_tokens(plan.total_tokens, effective) if effective else None
+    expected = law.expected_loss(plan.parameters, plan.total_tokens, worth)
+    warnings = []
+    documents = (figures or {}).get("documents")
+    if documents and not config.data.val_paths and not config.data.recipe:
+        held = max(1, round(documents * config.data.val_fraction))
+        if held < FEW_DOCUMENTS:
+            warnings.append(
+                f"about {held} held-out documents: too few to tell a plateau from noise; raise data.val_fraction"
+            )
+    if plan.parameters and plan.total_tokens > MANY_PER_PARAMETER * plan.parameters:
+        warnings.append(
+            f"{plan.total_tokens / plan.parameters:.0f} tokens a parameter: capacity will bound the loss before the "
+            "data do; a larger preset gives more for the same time"
+        )
+    return Forecast(effective, expected.loss, expected.basis, tuple(warnings))
+
+
+def goal_of(text: str) -> tuple[str, float]:
+    """("loss", 3.2) of "3.2", ("hours", 8.0) of "8h". Raises propose.Unreachable for what is neither."""
+    stripped = text.strip().lower()
+    kind = "hours" if stripped.endswith(("h", "hours")) else "loss"
+    try:
+        value = float(stripped.removesuffix("hours").removesuffix("h"))
+    except ValueError:
+        raise propose.Unreachable(f"{text!r}: write a loss such as 3.2, or hours such as 8h") from None
+    return kind, value
+
+
+def proposal_lines(
+    goal: str, plan: Plan, figures: Mapping[str, Any] | None, effective: float | None, shards: int
+) -> list[str]:
+    """What would reach the goal, a line each; the speed is that of the plan on this device, None where not known."""
+    speed = plan.flops / plan.seconds if plan.seconds else None
+    per_shard = effective / shards if effective and shards else None
+    try:
+        kind, value = goal_of(goal)
+        if kind == "hours":
+            if speed is None:
+                raise propose.Unreachable("the speed of this device is not known: name a loss instead")
+            found = propose.for_hours(value, speed, unique=effective, unique_per_shard=per_shard)
+        else:
+            found = propose.for_loss(value, speed, unique=effective, unique_per_shard=per_shard)
+    except propose.Unreachable as error:
+        return [f"goal {goal}: {error}"]
+    lines = [
+        f"goal {goal}: {_range(found.parameters)} parameters on {_range(found.tokens)} tokens",
+        f"  final loss {found.loss}" if kind == "hours" else f"  in {_hours(found.hours)} on this device",
+    ]
+    if figures is None or effective is None:
+        lines.append(f"  needs {_range(found.unique_needed)} effective unique tokens")
+    elif found.unique_to_add.high <= 0:
+        lines.append("  the selected shards are enough")
+    else:
+        more = "" if found.shards_to_add is None else f", {_range(found.shards_to_add)} shards like these"
+        lines.append(f"  add {_range(found.unique_to_add)} effective unique tokens{more}")
+    return [*lines, f"  {found.basis}"]
+
+
+def _range(value: Interval) -> str:
+    if value.low == value.high:
+        return count(value.mid)
+    return f"{count(value.mid)} ({count(value.low)} to {count(value.high)})"
+
+
+def _hours(value: Interval | None) -> str:
+    if value is None:
+        return "a time not known"
+    low, mid, high = (duration(3600 * x) for x in (value.low, value.mid, value.high))
+    return f"{mid} ({low} to {high})"
