@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check e2e faults bench setup clean
+.PHONY: demo test check e2e faults fuzz bench screens setup clean
 
 setup: $(READY)
 
@@ -35,6 +35,16 @@ e2e: $(READY)
 # What takes minutes: the engine killed at many random moments, its disk filled.
 faults: $(READY)
 	$(BIN)/python -m pytest -m slow
+
+# Hostile bytes for as long as it takes: FUZZ examples of each test (the short form runs with the others).
+FUZZ ?= 20000
+
+fuzz: $(READY)
+	GPTBENCH_FUZZ=$(FUZZ) $(BIN)/python -m pytest --timeout=7200 tests/fuzz
+
+# The README's pictures, from a demo run.
+screens: $(READY)
+	$(BIN)/python docs/screens/make.py
 
 bench: $(READY)
 	$(BIN)/python -m tests.benchmarks
