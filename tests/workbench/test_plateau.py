@@ -272,3 +272,25 @@ def test_the_same_curve_with_repeated_data_is_repetition() -> None:
 def test_a_small_gap_from_the_start_is_a_shift_not_repetition() -> None:
     few = flat_run(0.4, 0.0, parameters=3e6, unique_tokens=2e9)
     assert next(c for c in few.causes if c.id == "data_repetition").probability < 0.1
+
+
+def test_forecasts_of_published_runs_cover_what_came(shared: Path) -> None:
+    assert (shared / "logs").is_dir()
+    from tests.benchmarks.forecast import FITTED, RUNS, forecasts
+
+    held_out = tuple(name for name in RUNS if name not in FITTED and name.endswith(".csv"))
+    found = list(forecasts(held_out))
+    assert len(found) == 3 * len(held_out)
+    assert sum(f.covered for f in found) >= 0.8 * len(found)
+    assert all(f.high - f.low < 0.2 and abs(f.mid - f.final) < 0.05 for f in found)
+
+
+def test_a_run_that_has_ended_is_not_told_to_cool_down(shared: Path) -> None:
+    d, history = explain(
+        shared / "logs/curves/100M_cosine_24000.csv", "parameters=100e6", "schedule=cosine", "lr=3e-4",
+        "min_lr=3e-5", "max_steps=24000", "warmup_steps=2160",
+    )  # fmt: skip
+    assert d.evidence.ended and d.decision["cool_down_now"]["final_loss"]["mid"] is None
+    assert not any("cool down now" in line for line in report_lines(d, history))
+    d, history = explain(shared / "seed/run.csv", *SEED)
+    assert d.decision["cool_down_now"]["final_loss"]["mid"] is not None

@@ -7,16 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from engine.schedule import learning_rate
 from tests.workbench.synthetic import Run, config, explain, history, losses
+from workbench.plateau import series, stability
 from workbench.plateau.cause import all_causes
 from workbench.plateau.diagnose import Diagnosis, diagnose
 from workbench.plateau.order import ORDER
 from workbench.plateau.report import report_lines
 from workbench.runs.facts import facts_of_log
-from workbench.runs.history import History
+from workbench.runs.history import STEP_FIELDS, History
 from workbench.runs.importers.read import read_log
 
 IDS = {
@@ -243,3 +245,30 @@ def test_a_published_run_that_goes_wrong_is_unstable(shared: Path) -> None:
     d = diagnose(made, facts_of_log(log.facts, made))
     assert d.verdict.name == "diverging" and [c.id for c in d.probable] == ["instability"]
     assert all(len(line) <= 80 for line in report_lines(d, made))
+
+
+@pytest.mark.parametrize("steps", [100_000, 300_000])
+def test_spikes_and_lost_steps_of_a_thinned_history_are_seen(steps: int) -> None:
+    rng = np.random.default_rng(0)
+    rows = np.full((len(STEP_FIELDS), steps), np.nan)
+    at = {name: i for i, name in enumerate(STEP_FIELDS)}
+    rows[at["step"]] = np.arange(1, steps + 1)
+    rows[at["loss"]] = 3 + rng.normal(0, 0.03, steps)
+    rows[at["grad_norm"]] = 0.5 + 0.05 * np.abs(rng.normal(size=steps))
+    quiet = History()
+    quiet.apply_steps(rows.copy())
+    calm = stability.measure(quiet, series.training(quiet), 1000)
+    assert not calm.spikes and not calm.lost and calm.norm_tail is not None and calm.norm_tail < 1.5
+
+    spikes = [40_000, 55_000, 70_000, 90_000]
+    rows[at["loss"], spikes] = 6.0
+    rows[at["loss"], [50_001, 60_002]] = np.nan
+    rows[at["grad_norm"], rng.random(steps) < 0.02] = 20.0
+    wild = History()
+    wild.apply_steps(rows)
+    found = stability.measure(wild, series.training(wild), 1000)
+    assert (
+        len(found.spikes) == len(spikes) and abs(found.spikes[-1] - spikes[-1]) <= 20
+    )  # a point of the curve is a block of steps
+    assert found.lost == 2
+    assert found.norm_tail is not None and 30 < found.norm_tail < 45  # as without thinning
