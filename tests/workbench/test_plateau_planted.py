@@ -1,0 +1,98 @@
+"""The planted-cause suite itself: its plan, its records, its labels; and that the explainer cannot read it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import workbench
+from engine.config import resolve
+from tests.benchmarks.planted import labels, plan, record, score
+from workbench.plateau.cause import all_causes
+
+
+@pytest.mark.parametrize("subset", list(plan.BASES))
+def test_every_plant_has_a_configuration_a_twin_and_a_known_cause(subset: str) -> None:
+    plants = {p.name: p for p in plan.plants(subset)}
+    known = {c.ID for c in all_causes()}
+    for p in plants.values():
+        base = next(b for b in plan.BASES[subset] if b.name == p.base)
+        resolve(None, (), plan.options(p, base))
+        assert set(p.causes) <= known
+        assert bool(p.causes) == bool(p.twin)
+        if p.twin:
+            assert not plants[p.twin].causes and plants[p.twin].split == p.split
+    planted, healthy = (
+        [p for p in plants.values() if bool(p.causes) == wanted and (p.cut == 1 or not p.causes)]
+        for wanted in (True, False)
+    )
+    assert len(planted) + len(healthy) >= 40 and len(healthy) >= 15
+    assert sum(len(p.causes) == 2 for p in planted) >= 2
+
+
+@pytest.mark.parametrize("subset", list(plan.BASES))
+def test_held_out_plants_differ_from_the_others_by_base_and_by_dose(subset: str) -> None:
+    seen: dict[str, set[tuple[str, Any]]] = {plan.DEV: set(), plan.HELDOUT: set()}
+    for p in plan.plants(subset):
+        seen[p.split].add((p.base, p.causes))
+    assert not seen[plan.DEV] & {k for k in seen[plan.HELDOUT] if k[1] and k[1] != ("capacity",)}
+    doses = [
+        {(p.causes, p.dose) for p in plan.plants(subset) if p.split == split and p.dose not in (0, 1, 16, 5)}
+        for split in (plan.DEV, plan.HELDOUT)
+    ]
+    assert doses[0] and doses[1] and not doses[0] & doses[1]
+
+
+def test_a_record_that_was_changed_is_refused(tmp_path: Path) -> None:
+    recorded = sorted(record.RECORDED.glob("*"))
+    assert recorded
+    for file in recorded:
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    lines = [line for subset in plan.BASES for line in record.read(tmp_path, subset)]
+    assert lines
+    manifest = json.loads((tmp_path / record.MANIFEST).read_text())
+    for about in manifest.values():
+        about["sha256"] = "0" * 64
+    (tmp_path / record.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match="not those of the manifest"):
+        [line for subset in plan.BASES for line in record.read(tmp_path, subset)]
+
+
+def test_labels_stand_only_against_a_moving_twin_beyond_seeds() -> None:
+    def line(name: str, end: float, fall: float, causes: tuple[str, ...] = (), by: str = "loss") -> dict[str, Any]:
+        events = [
+            {"event": "eval", "split": "heldout", "step": s, "loss": end + fall * (1 - s / 100)}
+            for s in range(5, 101, 5)
+        ]
+        twin = "a-healthy-1" if causes else ""
+        return {"plant": {"name": name, "base": "a", "causes": causes, "twin": twin, "by": by}, "events": events}
+
+    lines = {f"a-healthy-{i}": line(f"a-healthy-{i}", 3 + 0.01 * i, 1.0) for i in (1, 2, 3)}
+    assert labels.stands(line("p", 3.2, 0.1, ("capacity",)), lines)[0]
+    assert not labels.stands(line("p", 3.02, 0.1, ("capacity",)), lines)[0]  # within the seeds
+    assert labels.stands(line("p", 3.5, 0.05, ("instability",), "flat"), lines)[0]
+    assert not labels.stands(line("p", 3.5, 1.0, ("instability",), "flat"), lines)[0]  # not flat
+    still = {k: line(k, 3 + 0.01 * i, 0.0) for i, k in enumerate(lines)}
+    assert not labels.stands(line("p", 3.5, 0.0, ("instability",), "flat"), still)[0]  # its twin is flat too
+
+
+def test_scores_count_ranks_alarms_and_probabilities() -> None:
+    right = score.Scored("a", ("capacity",), (("capacity", 0.9), ("lr_too_low", 0.6)), (0.1, 0.2, 0.3), 0.25)
+    second = score.Scored("b", ("lr_too_low",), (("capacity", 0.9), ("lr_too_low", 0.6)))
+    silent = score.Scored("c", ("lr_too_low",), (("lr_too_low", 0.4),))
+    alarm = score.Scored("d", (), (("capacity", 0.7),))
+    found = score.summary([right, second, silent, alarm])
+    assert found["top1"].startswith("1/3") and found["top2"].startswith("2/3")
+    assert found["false_alarms"].startswith("1/1") and found["gain_inside"] == "1/1"
+    assert found["gain_error"] == pytest.approx(0.05)
+    expected = (0.1**2 + 0.6**2 + 0.9**2 + 0.4**2 + 0.6**2 + 0.7**2) / (4 * len(all_causes()))
+    assert found["brier"] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_explainer_cannot_read_the_suite() -> None:
+    for file in Path(str(workbench.__file__)).parent.rglob("*.py"):
+        text = file.read_text()
+        assert "tests.benchmarks" not in text and "jsonl.gz" not in text, file
