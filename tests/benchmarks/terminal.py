@@ -74,32 +74,46 @@ class Terminal:
 def main() -> None:
     """Print the figures."""
     folder = Path(tempfile.mkdtemp(prefix="gptbench-terminal-"))
+    os.environ["GPTBENCH_CACHE"] = str(folder / "cache")  # the first opening is a first one
     try:
         print(f"{COLUMNS}×{LINES}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
         runs = folder / "runs"
         terminal = Terminal(str(runs))
         terminal.read(20, b"gptbench")
-        print(f"first paint: {time.perf_counter() - terminal.began:.2f} s")
+        print(f"first paint: {time.perf_counter() - terminal.began:.2f} s (bar 0.7)")
         terminal.close()
         short = make_run(runs, "short", steps=600, max_steps=100_000)
         live(runs, short, 600)
         steps = int(os.environ.get("STEPS", "1000000"))
         long = make_run(folder / "long", "long", steps=50, max_steps=2 * steps)
         lengthen(long, 51, steps)
+        opened(folder / "long", long, steps, "first time").close()
         live(folder / "long", long, steps)
     finally:
         shutil.rmtree(folder)
 
 
-def live(runs: Path, run_dir: Path, steps: int) -> None:
-    """Open a run of ``steps`` steps, then press keys and let ten events a second arrive."""
+def opened(runs: Path, run_dir: Path, steps: int, what: str) -> Terminal:
+    """Open a run and say how long it took until all of it was shown."""
     terminal = Terminal(str(runs), str(run_dir))
     terminal.read(60, f"step {steps:,}/".encode())
-    opened = time.perf_counter() - terminal.began
-    print(f"run of {steps:,} steps: shown whole {opened:.2f} s after the start, {terminal.cpu():.2f} s of CPU")
+    seconds = time.perf_counter() - terminal.began
+    bar = " (bar 1.5)" if steps >= 1_000_000 else ""
+    print(
+        f"run of {steps:,} steps, {what}: shown whole {seconds:.2f} s after the start{bar}, "
+        f"{terminal.cpu():.2f} s of CPU, {terminal.memory():.0f} MiB",
+        flush=True,
+    )
+    terminal.read(2)  # what was read is kept
+    return terminal
+
+
+def live(runs: Path, run_dir: Path, steps: int) -> None:
+    """Open a run of ``steps`` steps, then press keys and let ten events a second arrive."""
+    terminal = opened(runs, run_dir, steps, "kept" if steps > 100_000 else "first time")
     terminal.read(6)
     before, size = terminal.cpu(), len(terminal.read(5))
-    print(f"  idle: {(terminal.cpu() - before) / 5:.1%} of a core, {size} bytes in 5 s")
+    print(f"  idle: {(terminal.cpu() - before) / 5:.1%} of a core (bar 1%), {size} bytes in 5 s")
     before, sent, began, looked, waits = terminal.cpu(), 0, time.perf_counter(), 0, []
     with (run_dir / "events.jsonl").open("a") as file:
         for n in range(100):
@@ -109,9 +123,10 @@ def live(runs: Path, run_dir: Path, steps: int) -> None:
             looked += 1
     seconds = time.perf_counter() - began
     updates = seconds / 0.5
+    cpu = (terminal.cpu() - before) / updates * 1e3
     print(
-        f"  live, {looked / seconds:.0f} events/s: {(terminal.cpu() - before) / updates * 1e3:.1f} ms of CPU and "
-        f"{sent / updates:.0f} bytes an update (two a second)"
+        f"  live, {looked / seconds:.0f} events/s: {cpu:.1f} ms of CPU (bar 30) and "
+        f"{sent / updates:.0f} bytes (bar 2500) an update (two a second)"
     )
     with (run_dir / "events.jsonl").open("a") as file:
         for n in range(40):
@@ -123,7 +138,7 @@ def live(runs: Path, run_dir: Path, steps: int) -> None:
             terminal.read(1, b"\x1b[")
             waits.append(time.perf_counter() - pressed)
     p95 = statistics.quantiles(waits, n=20)[-1]
-    print(f"  key to paint: median {statistics.median(waits) * 1e3:.0f} ms, p95 {p95 * 1e3:.0f} ms")
+    print(f"  key to paint: median {statistics.median(waits) * 1e3:.0f} ms, p95 {p95 * 1e3:.0f} ms (bar 50)")
     print(f"  memory: {terminal.memory():.0f} MiB at most", flush=True)
     terminal.close()
 
