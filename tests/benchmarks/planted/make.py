@@ -25,6 +25,7 @@ STOP_SECONDS = 20.0
 
 def make(subset: str, work: Path, out: Path, jobs: int, budget: float, only: str = "", device: str = "") -> None:
     """Make what is missing of a subset, then record all that there is."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no run is left behind, going on alone
     work, deadline = work.absolute(), time.monotonic() + budget
     known = record.names(out, subset)
     todo = [p for p in plan.plants(subset) if not p.of and only in p.name and p.name not in known]
