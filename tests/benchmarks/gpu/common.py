@@ -48,7 +48,11 @@ class Ours:
         self.config = c
         self.model = GPT(c.model).to(DEVICE)
         self.optimiser = optim.build(self.model, c.optim, DEVICE.type)
-        self.call = torch.compile(self.model) if DEVICE.type == "cuda" and compiled is not False else self.model
+        self.call = (
+            torch.compile(self.model, mode=c.train.compile_mode)
+            if DEVICE.type == "cuda" and compiled is not False
+            else self.model
+        )
         self.parameters = list(self.model.parameters())
         shape = c.train.micro_batch, c.model.block_size
         if docs is None:

@@ -98,7 +98,12 @@ def main() -> None:
     parser.add_argument("runs", nargs="*")
     parser.add_argument("--nanogpt", type=Path)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--memory", type=float, help="GB of the card that this process may use")
     given = parser.parse_args()
+    if given.memory and CUDA:
+        torch.cuda.set_per_process_memory_fraction(
+            given.memory * 1e9 / torch.cuda.get_device_properties(0).total_memory
+        )
     card = plan.peak_flops(torch.cuda.get_device_name()) if CUDA else None
     for text in given.runs:
         name, _, sets = text.partition(":")
