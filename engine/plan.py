@@ -145,14 +145,17 @@ def muon_parameters(config: Config) -> int:
     return m.n_layer * m.n_embd * (2 * m.n_embd + 2 * kv + inner + width)
 
 
-def memory_needed(config: Config, *, device: str = "cuda", compiled: bool | None = None) -> int:
+def memory_needed(config: Config, *, device: str = "cuda", compiled: bool | None = None, shards: int = 1) -> int:
     """Predicted peak of training memory in bytes: allocated tensors on CUDA, the resident set on a CPU.
 
     The peak lies where the backward pass begins: all activations stand, the head's own buffers or the first
     gradients beside them. Gradients of the layers grow only as activations are freed; with gradient accumulation
-    they stand throughout. See ``memory_parts`` for what is counted.
+    they stand throughout. See ``memory_parts`` for what is counted. With ``shards`` processes that share the model,
+    each holds that part of the weights, gradients and moments (what one block's whole weights take is not counted).
     """
     part = memory_parts(config, device=device, compiled=compiled)
+    for name in ("weights", "gradients", "optimizer"):
+        part[name] //= shards
     always = part["weights"] + part["optimizer"] + part["overhead"]
     forward = part["casts"] + part["activations"] + part["head"]
     if config.train.grad_accum > 1 or any(batch > config.train.micro_batch for _, batch in config.stages):
@@ -193,12 +196,14 @@ def plan(
     unique_tokens: int | None,
     device_memory: int | None = None,
     device_name: str | None = None,
+    shards: int = 1,
 ) -> Plan:
     """What ``config`` implies.
 
     Args:
         train_tokens: tokens of one epoch, separators included; None while not known.
         unique_tokens: those of them that remain when exact copies count once; None while not known.
+        shards: processes that share the model (FSDP); 1: each has all of it.
         device_memory: bytes of the device. device_name: the card's name; None or a processor's name for a CPU.
 
     Where ``train.epochs`` is set and ``train_tokens`` is not known, ``train.max_steps`` stands for the steps.
@@ -218,7 +223,7 @@ def plan(
         max_steps=steps,
         total_tokens=total,
         epochs=total / basis if basis else None,
-        memory=memory_needed(config, device=device),
+        memory=memory_needed(config, device=device, shards=shards),
         memory_available=device_memory,
         seconds=None if peak is None else flops / (peak * _utilisation(config.model)),
         flops=flops,

@@ -143,10 +143,10 @@ def _start(
     facts = data.facts
     planned = plan.plan(
         config, train_tokens=facts["tokens"], unique_tokens=facts["unique_tokens"], device_memory=device.memory,
-        device_name=device.name if device.type == "cuda" else None,
+        device_name=device.name if device.type == "cuda" else None, shards=ranks.size if ranks.sharded else 1,
     )  # fmt: skip
     certain = 16 * (planned.parameters + plan.position_parameters(config.model))  # weights, gradients, two moments
-    if ranks.mode == "fsdp":
+    if ranks.sharded:
         certain //= ranks.size
     needed = planned.memory if device.type == "cpu" else certain
     if device.memory is not None and needed > device.memory:

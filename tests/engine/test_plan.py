@@ -132,3 +132,17 @@ def test_memory_measured_on_an_h200(sets: list[str], measured: float) -> None:
 def test_planning_imports_no_torch() -> None:
     code = "import sys, engine.plan, engine.schedule; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_shards_of_a_model_take_less() -> None:
+    c = resolve(sets=["model.preset=gpt2-350m", "train.micro_batch=1"])
+    parts = plan.memory_parts(c)
+    held = parts["weights"] + parts["gradients"] + parts["optimizer"]
+    saved = plan.memory_needed(c) - plan.memory_needed(c, shards=4)
+    assert held / 2 < saved <= 3 * held / 4 + 3
+    small = plan.memory_needed(c, shards=4) + 1
+    whole, shared = (
+        plan.plan(c, train_tokens=None, unique_tokens=None, device_memory=small, device_name="NVIDIA H100", shards=n)
+        for n in (1, 4)
+    )
+    assert any("memory needed" in w for w in whole.warnings) and not any("memory needed" in w for w in shared.warnings)
