@@ -69,7 +69,6 @@ class ClustersPane(JobPane):
     """Clusters above, a comparison below; or repeated lines above, the documents that hold one below."""
 
     BINDINGS = bindings(CLUSTERS)
-    STOPS = "esc stops; what is sketched is kept"
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
@@ -189,8 +188,8 @@ class ClustersPane(JobPane):
         self._member, self._compared = message.index, other
         alike = "exact copy" if other.exact and other.similarity == 1.0 else f"about {other.similarity:.0%} alike"
         title = (
+            f"{message.index} of {len(message.members) - 1}, {alike}, {count(message.tokens)} tokens  ·  "
             f"kept {PurePosixPath(first.file).name}:{first.row}  |  copy {PurePosixPath(other.file).name}:{other.row}"
-            f"  ·  {alike}  ·  {count(message.tokens)} tokens  ·  {message.index} of {len(message.members) - 1}"
         )
         self.query_one("#pair-title", Static).update(Content.styled(plain(title), "bold"))
         self.query_one(SideBySide).show(message.rows)
@@ -282,5 +281,5 @@ def _summary(found: Worth, figures: Mapping[str, Any]) -> str:
     return (
         f"{exact:,} exact copies ({count(found.exact_duplicate_tokens)} tokens), "
         f"{found.near_duplicate_rows:,} near copies ({count(found.near_duplicate_tokens)}), "
-        f"lines repeated ({count(found.boilerplate_tokens)}; b)  ·  {len(found.clusters):,} documents"
+        f"b lines ({count(found.boilerplate_tokens)})  ·  {len(found.clusters):,} documents"
     )
