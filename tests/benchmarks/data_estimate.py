@@ -17,7 +17,7 @@ from tests.benchmarks.data import CORPUS
 from tests.data.test_worth import drawn
 
 TRIALS = 500
-SEEDS = 25
+SEEDS = 20
 POPULATIONS = {
     "pairs": [1] * 2000 + [2] * 400,
     "clusters of five": [1] * 1000 + [5] * 200,

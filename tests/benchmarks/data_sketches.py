@@ -20,6 +20,7 @@ from rensa import RMinHash
 from data.near import join
 from data.sketches import sketch_shards
 from data.workers import cores
+from tests.benchmarks._bars import at_least, at_most
 from tests.benchmarks.data import CORPUS, timed
 from tests.data.planted import edited
 
@@ -29,7 +30,7 @@ COPIES = (1, 5, 20)
 
 
 def main() -> None:
-    """Print one line a measurement; about ten minutes, most of them for memory by size."""
+    """Print one line a measurement; about five minutes, most of them for memory by size."""
     if not CORPUS.is_dir():
         print("needs the shared corpus beside the checkout")
         return
@@ -56,8 +57,9 @@ def speed(paths: list[str], texts: list[str], size: float) -> None:
     us, them, others = max(ours), max(rensa), max(datasketch)
     print(
         f"sketches of {size:.0f} MB of text, {cores()} processes started, parquet read and cache written: "
-        f"{us:.0f} MB/s = {us / them:.1f}× one core's rensa loop over Python 5-grams ({them:.1f} MB/s), "
-        f"{us / others:.0f}× datasketch's ({others:.1f} MB/s); load {os.getloadavg()[0]:.1f}"
+        f"{us:.0f} MB/s = {us / them:.1f}× one core's rensa loop over Python 5-grams ({them:.1f} MB/s) "
+        f"{at_least(us / them, 4, '×')}, {us / others:.0f}× datasketch's ({others:.1f} MB/s) "
+        f"{at_least(us / others, 10, '×')}; load {os.getloadavg()[0]:.1f}"
     )
 
 
@@ -104,10 +106,11 @@ def accuracy(texts: list[str], folder: Path) -> None:
     near = [t for t, s in zip(together, similarity, strict=True) if s >= 0.8]
     wrong = sum(t for t, s in zip(together, similarity, strict=True) if s < 0.8)
     strangers = int((found.representative != range(len(found))).sum()) - sum(together)
+    recall, precision = sum(near) / len(near), sum(near) / (sum(near) + wrong + strangers)
     print(
-        f"planted pairs: recall {sum(near) / len(near):.3f} of {len(near)} with similarity uniform in [0.8, 1]; "
-        f"precision {sum(near) / (sum(near) + wrong + strangers):.3f} with {len(similarity) - len(near)} pairs "
-        "in [0.5, 0.8) beside them"
+        f"planted pairs: recall {recall:.3f} of {len(near)} with similarity uniform in [0.8, 1] "
+        f"{at_least(recall, 0.96)}; precision {precision:.3f} {at_least(precision, 0.98)} with "
+        f"{len(similarity) - len(near)} pairs in [0.5, 0.8) beside them"
     )
 
 
@@ -133,6 +136,7 @@ def memory(paths: list[str], folder: Path) -> None:
         print(
             f"exact pass over {copies} copies with edits, {total:.0f} MB of text, {answer['documents']:,} documents: "
             f"{taken:.0f} s = {total / taken:.0f} MB/s; peak {answer['peak'] / 1e6:.0f} MB "
+            f"{at_most(answer['peak'] / 1e6, 1500, ' MB')} "
             f"(parent {answer['parent'] / 1e6:.0f}, each worker {answer['worker'] / 1e6:.0f}); "
             f"effective {answer['effective'] / answer['tokens']:.1%} of tokens"
         )
