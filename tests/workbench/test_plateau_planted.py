@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -47,18 +49,20 @@ def test_held_out_plants_differ_from_the_others_by_base_and_by_dose(subset: str)
 
 
 def test_a_record_that_was_changed_is_refused(tmp_path: Path) -> None:
-    recorded = sorted(record.RECORDED.glob("*"))
-    assert recorded
-    for file in recorded:
-        (tmp_path / file.name).write_bytes(file.read_bytes())
-    lines = [line for subset in plan.BASES for line in record.read(tmp_path, subset)]
-    assert lines
-    manifest = json.loads((tmp_path / record.MANIFEST).read_text())
-    for about in manifest.values():
-        about["sha256"] = "0" * 64
+    text = json.dumps({"plant": {"name": "a"}})
+    (tmp_path / "cpu-dev.jsonl.gz").write_bytes(gzip.compress((text + "\n").encode()))
+    manifest = {"cpu-dev.jsonl.gz": {"sha256": hashlib.sha256(text.encode()).hexdigest(), "runs": {}}}
     (tmp_path / record.MANIFEST).write_text(json.dumps(manifest))
+    assert record.names(tmp_path, "cpu") == {"a"} and not record.names(tmp_path, "cuda")
+    (tmp_path / "cpu-dev.jsonl.gz").write_bytes(gzip.compress((text + " \n").encode()))
     with pytest.raises(ValueError, match="not those of the manifest"):
-        [line for subset in plan.BASES for line in record.read(tmp_path, subset)]
+        record.names(tmp_path, "cpu")
+
+
+def test_an_error_of_the_engine_is_no_end_of_a_run() -> None:
+    assert record.of_itself({"reason": "finished"})
+    assert record.of_itself({"reason": "failed", "text": "5 steps without a finite loss"})
+    assert not record.of_itself({"reason": "failed", "text": "internal error: AttributeError"})
 
 
 def test_labels_stand_only_against_a_moving_twin_beyond_seeds() -> None:

@@ -59,7 +59,7 @@ def ended(run_dir: Path) -> bool:
     if not run_dir.is_dir():
         return False
     last = [e for e in EventReader(run_dir).read() if e["event"] in ("stop", "resume")]
-    return bool(last) and last[-1].get("reason") in ("finished", "failed")
+    return bool(last) and record.of_itself(last[-1])
 
 
 def _start(p: Plant, subset: str, work: Path, device: str) -> subprocess.Popen[bytes]:

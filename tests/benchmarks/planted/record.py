@@ -79,7 +79,7 @@ def read(out: Path, subset: str) -> Iterator[dict[str, Any]]:
 
 def _line(p: plan.Plant, run_dir: Path) -> dict[str, Any] | None:
     found = list(EventReader(run_dir).read())
-    if not any(e["event"] == "stop" and e.get("reason") in ("finished", "failed") for e in found):
+    if not any(e["event"] == "stop" and of_itself(e) for e in found):
         return None
     last = max((e.get("step", 0) for e in found if e["event"] == "step"), default=0)
     until = int(p.cut * last)
@@ -111,6 +111,11 @@ def _line(p: plan.Plant, run_dir: Path) -> dict[str, Any] | None:
         "plant": asdict(p), "config": config, "data": data, "events": events,
         "evals": base64.b64encode(buffer.getvalue()).decode(),
     }  # fmt: skip
+
+
+def of_itself(stop: dict[str, Any]) -> bool:
+    """Whether a run ended by its own: finished, or its losses were lost. An error of the engine is no end."""
+    return stop.get("reason") == "finished" or (stop.get("reason") == "failed" and "finite" in str(stop.get("text")))
 
 
 def unpack(line: dict[str, Any], folder: Path) -> Path:

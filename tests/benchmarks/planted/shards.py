@@ -17,6 +17,7 @@ Document = tuple[str, str]  # source, text
 # Text of another kind than the rest of the corpus (documentation of one vendor).
 KINDS = {"prose": ("nltk/", "openstax/"), "standards": ("rust-lang/", "python/")}
 CHARACTERS = 3.6  # per GPT-2 token of this corpus, below the mean: corpora come out rather too large than too small
+LONGEST = 8_000  # characters of a document
 HELD_OUT = 15  # shard of the corpus whose documents no run trains on
 
 
@@ -34,6 +35,8 @@ def build(kind: str, tokens: int, folder: Path, per_token: float = CHARACTERS) -
         kind = kind.removeprefix("val").removeprefix("-") or FRESH
         documents = _documents(range(HELD_OUT, HELD_OUT + 1) if held else range(HELD_OUT), folder)
         wanted = 60_000 if held else 1.3 * tokens
+        # Giants would be most of a small corpus, and no fair sample of a large one: kinds would differ by them.
+        documents = [d for d in documents if len(d[1]) < LONGEST]
         for part in kind.split("/"):
             documents = _made(part, documents, wanted * per_token, tokens * per_token)
         folder.mkdir(parents=True, exist_ok=True)
@@ -79,9 +82,9 @@ def _made(kind: str, documents: list[Document], characters: float, read: float) 
     if kind in KINDS:
         return _first([d for d in documents if d[0].startswith(KINDS[kind])], characters)
     if name == "epochs":
-        return _first(_short(documents), read / float(amount))
+        return _first(documents, read / float(amount))
     if name == "copies":
-        some = _first(_short(documents), read / float(amount))
+        some = _first(documents, read / float(amount))
         copied = [d for d in some for _ in range(round(float(amount) * 1.1))]
         rng.shuffle(copied)
         return copied
@@ -101,11 +104,6 @@ def _made(kind: str, documents: list[Document], characters: float, read: float) 
         halves = [chosen[::2], chosen[1::2]] if kind.endswith("twice") else [chosen]
         return [d for half in halves for d in sorted(half, key=lambda d: d[0])]
     return chosen
-
-
-def _short(documents: list[Document]) -> list[Document]:
-    """Without giants, which would be most of a small corpus."""
-    return [d for d in documents if len(d[1]) < 8_000]
 
 
 def _first(documents: list[Document], characters: float) -> list[Document]:
