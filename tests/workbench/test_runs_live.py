@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -35,6 +36,15 @@ def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
     texts = [f"Document {i} tells of {i * 7 % 13} things, and of {i * 5 % 11} more. " * (1 + i % 5) for i in range(60)]
     pq.write_table(pa.table({"text": texts}), folder / "part.parquet")
     return folder / "part.parquet"
+
+
+@pytest.fixture(autouse=True)
+def no_engine_is_left(tmp_path: Path) -> Iterator[None]:
+    """A failed test would leave its engine training for hours: runs outlive whoever started them."""
+    yield
+    for found in tmp_path.rglob("process.json"):
+        if process.alive(found.parent):
+            os.kill((process.read(found.parent) or {})["pid"], signal.SIGKILL)
 
 
 def sets(*more: str) -> list[str]:
