@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,8 @@ def identity(pid: int | None = None) -> dict[str, Any]:
 def write(run_dir: str | Path, pid: int | None = None) -> None:
     """Write ``process.json``, complete or not at all. Whoever starts an engine writes it too, with the child's pid."""
     path = Path(run_dir) / FILE_NAME
-    temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}")
+    # Two threads of a workbench may start runs at once, or resume the same one.
+    temporary = path.with_name(f".{FILE_NAME}.{os.getpid()}.{threading.get_ident()}")
     temporary.write_text(json.dumps(identity(pid)))
     temporary.replace(path)
 

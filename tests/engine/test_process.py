@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from engine import process
@@ -18,6 +20,20 @@ def test_this_process_is_alive_and_a_recycled_pid_is_not(tmp_path: Path) -> None
     recycled = {**process.identity(), "start_time": "another boot:1"}
     (tmp_path / process.FILE_NAME).write_text(json.dumps(recycled))
     assert process.alive(tmp_path) is False
+
+
+def test_threads_may_write_the_same_file_at_once(tmp_path: Path) -> None:
+    begin = threading.Barrier(8)
+
+    def write() -> None:
+        begin.wait()
+        for _ in range(25):
+            process.write(tmp_path)
+
+    with ThreadPoolExecutor(8) as pool:
+        for future in [pool.submit(write) for _ in range(8)]:
+            future.result()
+    assert process.alive(tmp_path) is True and [path.name for path in tmp_path.iterdir()] == [process.FILE_NAME]
 
 
 def test_another_host_is_unknown(tmp_path: Path) -> None:

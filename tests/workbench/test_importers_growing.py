@@ -6,6 +6,8 @@ import argparse
 import fcntl
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -117,6 +119,25 @@ def test_one_writer_at_a_time(log: Path, run_dir: Path) -> None:
     assert not catch_up(run_dir)
     os.close(handle)
     assert catch_up(run_dir) and steps(run_dir)[-1] == 70
+
+
+def test_threads_of_one_workbench_append_each_line_once(log: Path, run_dir: Path) -> None:
+    begin = threading.Barrier(4)
+
+    def follow() -> int:
+        begin.wait()
+        return sum(catch_up(run_dir) for _ in range(20))
+
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(follow) for _ in range(4)]
+        for last in range(80, 320, 30):
+            append(log, lines(last - 30, last))
+        appended = sum(future.result() for future in waiting)  # none raised
+    appended += catch_up(run_dir)
+    assert appended >= 1 and not catch_up(run_dir)
+    events = list(EventReader(run_dir).read())
+    assert [e["step"] for e in events if e["event"] == "step"] == list(range(0, 290, 10))
+    assert not [path for path in run_dir.iterdir() if path.name.startswith(".facts")]
 
 
 def test_another_process_may_have_read_on(log: Path, run_dir: Path) -> None:

@@ -2,14 +2,16 @@
 
 ``facts.toml`` records the log's path, how far it was read (bytes, lines), its size and a hash of its beginning. A log
 that is shorter than before, or begins otherwise, was replaced: it is read anew, and the run's events say so (a
-``resume`` below step 0 takes back what came before; the file itself is only ever appended to). One writer at a time: a
-lock in the run directory; who finds it taken leaves the work to its holder.
+``resume`` below step 0 takes back what came before; the file itself is only ever appended to). One writer at a time,
+of all processes and of all threads of one: a lock in the run directory, held by the opened file; who finds it taken
+leaves the work to its holder.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -105,7 +107,7 @@ def _append(run_dir: Path, path: Path, facts: dict[str, Fact], log: dict[str, An
         if not known.source(key).startswith("given") and not known.source(key).endswith(".facts.toml"):
             known.put(key, fact.value, fact.source)
     text = known.to_toml(record(reader))
-    temporary = run_dir / f".{FILE_NAME}.{os.getpid()}"
+    temporary = run_dir / f".{FILE_NAME}.{os.getpid()}.{threading.get_ident()}"
     temporary.write_text(text, encoding="utf-8", errors="replace")
     temporary.replace(run_dir / FILE_NAME)
     _readers[path] = reader
