@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from tests.workbench.conftest import Wait
 from tests.workbench.folders import make_shard
 from workbench.app import GptbenchApp
 from workbench.screens.data import DataScreen
+from workbench.screens.shards_view import ShardsView
 from workbench.widgets.document_table import DocumentTable
 from workbench.widgets.document_view import DocumentView, flow, pieces_of, wrap
+from workbench.widgets.format import count
+from workbench.widgets.prompt import Confirm
 from workbench.widgets.statistics_pane import StatisticsPane, figures_text
 from workbench.widgets.table import Table
 
@@ -37,6 +41,20 @@ def row(app: GptbenchApp, index: int) -> list[str]:
 def lines(app: GptbenchApp, selector: str) -> str:
     view: Any = app.screen.query_one(selector)
     return "\n".join(view.render_line(y).text for y in range(view.size.height))
+
+
+def hold_catalogue(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Shards are read once the event is set."""
+    import data.catalogue
+
+    gate, whole = threading.Event(), data.catalogue.Catalogue
+
+    def held(*args: Any, **kw: Any) -> data.catalogue.Catalogue:
+        gate.wait(30)
+        return whole(*args, **kw)
+
+    monkeypatch.setattr(data.catalogue, "Catalogue", held)
+    return gate
 
 
 async def test_shards_are_listed_and_the_broken_one_is_named(shards: Path, until: Wait) -> None:
@@ -123,8 +141,87 @@ async def test_counting_can_be_stopped(shards: Path, until: Wait, monkeypatch: p
         await until(pilot, lambda: pane.progress or pane.figures)
         await pilot.press("escape")
         await until(pilot, lambda: pane.progress is None)
+        assert not app.screen.query_one(ShardsView).counting
+
+
+async def test_keys_wait_for_the_shards_that_are_read(
+    shards: Path, until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = hold_catalogue(monkeypatch)
+    app = app_on(shards)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "reading" in content(app, "#none"))
+        await pilot.press("c")
+        assert "then columns" in content(app, "#none")
+        await pilot.press("escape")
+        assert "then" not in content(app, "#none")
+        await pilot.press("x", "c")
+        gate.set()
+        await until(pilot, lambda: app.screen.query_one(ContentSwitcher).current == "columns-view")
+        await until(pilot, lambda: app.screen.query_one("#columns", Table).row_count)
+
+
+async def test_an_old_count_is_not_taken_for_one_of_other_shards(
+    shards: Path, until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import data.statistics
+
+    whole, gate, counts = data.statistics.statistics, threading.Event(), list[Any]()
+
+    def slow(catalogue: Any, **kw: Any) -> Any:
+        counts.append(catalogue)
+        if len(counts) == 1:  # the first one does not hear that it is stopped, and answers late
+            kw.pop("cancelled")
+            gate.wait(30)
+        return whole(catalogue, **kw)
+
+    monkeypatch.setattr(data.statistics, "statistics", slow)
+    make_shard(shards.parent / "other" / "x.parquet", ["a document of another shard"])
+    app = app_on(shards)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one("#shards", Table).row_count == 3)
+        await pilot.press("s")
+        await until(pilot, lambda: len(counts) == 1)
         screen = app.screen
-        assert isinstance(screen, DataScreen) and not screen._counting
+        assert isinstance(screen, DataScreen)
+        screen.open_paths([str(shards.parent / "other")])
+        await until(pilot, lambda: app.screen.query_one("#shards", Table).row_count == 1)
+        await pilot.press("s")
+        pane = app.screen.query_one(StatisticsPane)
+        await until(pilot, lambda: pane.figures)
+        gate.set()
+        await until(pilot, lambda: all(not worker.is_running for worker in app.workers if worker.group == "count"))
+        assert pane.figures is not None and pane.figures["documents"] == 1
+        assert len(screen.query_one(ShardsView).by_file) == 1
+
+
+async def test_the_sample_replaces_open_shards_only_after_a_question(shards: Path, until: Wait) -> None:
+    app = app_on(shards)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one("#shards", Table).row_count == 3)
+        await pilot.press("b")
+        await until(pilot, lambda: isinstance(app.screen, Confirm))
+        await pilot.press("n")
+        await until(pilot, lambda: isinstance(app.screen, DataScreen))
+        assert app.screen.query_one(ContentSwitcher).current == "shards-view"
+        assert app.data_paths == [str(shards)]
+
+
+async def test_the_split_of_the_highlighted_shard_is_shown(shards: Path, until: Wait) -> None:
+    app = app_on(shards)
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: app.screen.query_one("#shards", Table).row_count == 3)
+        await pilot.press("s")
+        pane = app.screen.query_one(StatisticsPane)
+        await until(pilot, lambda: pane.figures)
+        assert pane.render().plain.splitlines()[-1].startswith("[red]c.parquet")
+        await pilot.press("G")
+        await until(pilot, lambda: pane.render().plain.splitlines()[-1].startswith("b.parquet"))
+        assert pane.figures is not None
+        (b,) = (f for f in pane.figures["by_file"] if f["file"].endswith("/b.parquet"))
+        last = pane.render().plain.splitlines()[-1]
+        assert f"exact {count(b['tokens'] - b['unique_tokens'])} (" in last and b["tokens"] > b["unique_tokens"]
+        assert "near" in last and "boilerplate" in last
 
 
 async def test_a_shard_without_text_can_still_be_browsed(here: Path, until: Wait) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.containers import Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.widgets import ContentSwitcher, Input, Static
-from textual.worker import get_current_worker
 
 from workbench.screens.base import WorkbenchScreen
 from workbench.screens.clusters_pane import ClustersPane
@@ -26,46 +22,44 @@ from workbench.screens.messages import CatalogueRead, Counted, Done, OpenDocumen
 from workbench.screens.options import Options
 from workbench.screens.pane import Pane
 from workbench.screens.recipe_pane import RecipeChosen, RecipePane
+from workbench.screens.shards_view import ShardsView
 from workbench.screens.sql_pane import SqlPane
 from workbench.text import plain
 from workbench.widgets.document_table import DocumentTable
 from workbench.widgets.document_view import DocumentView
-from workbench.widgets.format import UNKNOWN, count, size
 from workbench.widgets.path_input import PathInput
-from workbench.widgets.statistics_pane import StatisticsPane
-from workbench.widgets.table import Column, Table
 
 if TYPE_CHECKING:
     from data.catalogue import Catalogue, ShardFile
 
-COLUMNS = (
-    Column("selected", "", 1),
-    Column("file", "shard"),
-    Column("rows", "rows", 9, right=True),
-    Column("groups", "groups", 6, right=True, hide_below=64),
-    Column("size", "size", 9, right=True),
-    Column("tokens", "tokens", 7, right=True),
-    Column("effective", "effective", 9, right=True, hide_below=76),
-    Column("copies", "copies", 7, right=True, hide_below=100),
-    Column("codec", "codec", 8, hide_below=110),
-    Column("columns", "columns", 24, hide_below=130),
-)
-_STATS_HINT = "s effective tokens, estimated; d exactly  ·  space selects  ·  enter looks inside  ·  l launches"
 _OF_SHARDS = {
     *("open_path", "build_sample", "view_all", "toggle_shard", "toggle_all", "statistics", "duplicates", "columns"),
     *("sql", "recipe", "launch"),
 }
 
 
+_WHAT_WAITS = {
+    "view_all": "documents", "statistics": "statistics", "duplicates": "copies", "columns": "columns", "sql": "SQL",
+    "recipe": "recipe", "launch": "launch", "look_inside": "the first shard",
+}  # fmt: skip
+
+
 @dataclass
 class Progress(Message):
-    """How far a long job is."""
+    """How far the reading of shards, or the making of the sample, is."""
 
     stage: str
     fraction: float
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, Progress)
+
+
+@dataclass
+class Failed(Message):
+    """Why shards were not read, or the sample not made."""
+
+    text: str
 
 
 class DataScreen(WorkbenchScreen):
@@ -79,10 +73,9 @@ class DataScreen(WorkbenchScreen):
     def __init__(self) -> None:
         super().__init__()
         self.catalogue: Catalogue | None = None
-        self.by_file: dict[str, dict[str, Any]] = {}
         self._opened: tuple[str, ...] = ()
-        self._cancel = threading.Event()
-        self._counting = False
+        self._reading = ""  # what comes next is being read or made; empty: nothing
+        self._waiting = ""  # the action of a key that was pressed meanwhile
         self._from: Pane | None = None  # the pane that a document was opened from
 
     def body(self) -> ComposeResult:
@@ -90,10 +83,7 @@ class DataScreen(WorkbenchScreen):
         yield PathInput(id="path")
         with ContentSwitcher(initial="none", id="views"):
             yield Static(self._empty(), id="none")
-            with Vertical(id="shards-view"):
-                yield Table(COLUMNS, id="shards")
-                yield Static("", id="problems")
-                yield StatisticsPane(id="statistics")
+            yield ShardsView(id="shards-view")
             yield DocumentsPane(id="documents-view")
             yield ColumnsPane(id="columns-view")
             yield SqlPane(id="sql-view")
@@ -105,20 +95,35 @@ class DataScreen(WorkbenchScreen):
         if tuple(self.bench.data_paths) != self._opened:
             self.open_paths(self.bench.data_paths)
 
-    def on_unmount(self) -> None:
-        """Let a count go."""
-        self._cancel.set()
-
     def open_paths(self, paths: list[str]) -> None:
         """Look into other shards; the selection begins anew."""
-        self._cancel.set()
         self._opened, self.bench.data_paths = tuple(paths), list(paths)
         self.bench.selected.clear()
-        self.by_file.clear()
+        self.query_one(ShardsView).forget()
         if paths:
-            self.query_one("#none", Static).update(Content(f"reading {plain(', '.join(paths))} …"))
-            self.query_one(ContentSwitcher).current = "none"
+            self._wait(f"reading {', '.join(paths)} …")
             self._read_catalogue(list(paths))
+
+    def _wait(self, what: str) -> None:
+        """Say what is being read or made; panes stay closed until it is there."""
+        self._reading, self._waiting = what, ""
+        self._say_waiting()
+        self.query_one(ContentSwitcher).current = "none"
+        self.refresh_bindings()
+
+    def _say_waiting(self, done: str = "") -> None:
+        lines = [Content(plain(done or self._reading))]
+        if self._waiting:
+            lines.append(Content.styled(f"then {_WHAT_WAITS[self._waiting]}  ·  esc forgets it", "$text-muted"))
+        self.query_one("#none", Static).update(Content("\n").join(lines))
+
+    def _later(self, action: str) -> bool:
+        """While shards are being read, a key waits for them; whether this one does."""
+        if self._reading:
+            self._waiting = action
+            self._say_waiting()
+            self.refresh_bindings()
+        return bool(self._reading)
 
     # Keys
 
@@ -135,40 +140,59 @@ class DataScreen(WorkbenchScreen):
             self.open_paths([path if "://" in path else str(Path(path).expanduser())])
 
     def action_build_sample(self) -> None:
-        """Build the sample shards and open them."""
-        self.query_one("#none", Static).update(Content("building the sample shards …"))
-        self.query_one(ContentSwitcher).current = "none"
-        self._build_sample()
+        """Build the sample shards and open them; where shards are open, only after a question."""
+        from workbench.widgets.prompt import Confirm
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._wait("building the sample shards …")
+                self._build_sample()
+
+        if self._opened:
+            self.bench.push_screen(Confirm("close these shards, build the sample shards and open them?"), answered)
+        else:
+            answered(True)
 
     def action_toggle_shard(self) -> None:
         """Select the shard under the cursor, or take it out."""
-        path = self.query_one("#shards", Table).current_key
+        path = None if self._reading else self.query_one(ShardsView).current
         if path is None or self._file(path) is None:
             return
         chosen = self.bench.selected
         chosen.remove(path) if path in chosen else chosen.append(path)
         self._show_shards()
-        self.query_one("#shards", Table).action_cursor_down()
+        self.query_one(ShardsView).next()
 
     def action_toggle_all(self) -> None:
         """Every shard, or none."""
+        if self._reading:
+            return
         usable = [file.path for file in self.catalogue.files if file.text_column] if self.catalogue else []
         self.bench.selected[:] = [] if set(self.bench.selected) >= set(usable) else usable
         self._show_shards()
 
     def action_statistics(self) -> None:
         """Count, or stop counting."""
-        if self._counting:
-            self._cancel.set()
+        view = self.query_one(ShardsView)
+        if self._later("statistics"):
+            return
+        if view.counting:
+            self._stop_counting()
         elif self.catalogue is None or not self.catalogue.files:
             self.say("no shards are open: o opens a path, b builds the sample", wrong=True)
         else:
-            self._counting, self._cancel = True, threading.Event()
+            view.begin([file.path for file in self._chosen()])
             self.refresh_bindings()
-            self._count([file.path for file in self._chosen()], self._cancel)
+
+    def _stop_counting(self) -> None:
+        if self.query_one(ShardsView).stop():
+            self.say("counting stopped")
+            self.refresh_bindings()
 
     def action_launch(self) -> None:
         """Launch on the selected shards; on all of them where none is."""
+        if self._later("launch"):
+            return
         if not self.bench.selected:
             self.action_toggle_all()
         if self.bench.selected:
@@ -178,22 +202,28 @@ class DataScreen(WorkbenchScreen):
 
     def action_view_all(self) -> None:
         """The selected shards, or all, as one table."""
-        self._open(DocumentsPane, self._chosen())
+        if not self._later("view_all"):
+            self._open(DocumentsPane, self._chosen())
 
     def action_columns(self) -> None:
         """Columns, histograms, layout."""
-        self._open(ColumnsPane, self._chosen())
+        if not self._later("columns"):
+            self._open(ColumnsPane, self._chosen())
 
     def action_sql(self) -> None:
         """The SQL console."""
-        self._open(SqlPane, self._chosen())
+        if not self._later("sql"):
+            self._open(SqlPane, self._chosen())
 
     def action_duplicates(self) -> None:
         """Clusters of near duplicates."""
-        self._open(ClustersPane, [file for file in self._chosen() if file.text_column])
+        if not self._later("duplicates"):
+            self._open(ClustersPane, [file for file in self._chosen() if file.text_column])
 
     def action_recipe(self) -> None:
         """Choose documents."""
+        if self._later("recipe"):
+            return
         default = Options().config()
         planned = self.bench.planned_tokens or default.tokens_per_step * default.train.max_steps
         self.query_one(RecipePane).planned_tokens = planned
@@ -204,8 +234,12 @@ class DataScreen(WorkbenchScreen):
         pane = self._pane()
         if self.query_one(PathInput).has_class("-shown"):
             self._close_path()
+        elif self._waiting:
+            self._waiting = ""
+            self._say_waiting()
+            self.refresh_bindings()
         elif pane is None:
-            self._cancel.set()
+            self._stop_counting()
         elif pane.leave():
             self._leave_pane()
 
@@ -219,8 +253,8 @@ class DataScreen(WorkbenchScreen):
         elif isinstance(pane, DocumentsPane):
             if self.focused is self.query_one(DocumentTable):
                 self.query_one(DocumentView).focus()
-        elif pane is None:
-            file = self._file(self.query_one("#shards", Table).current_key)
+        elif pane is None and not self._later("look_inside"):
+            file = self._file(self.query_one(ShardsView).current)
             self._open(DocumentsPane, [file] if file else [])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -230,7 +264,11 @@ class DataScreen(WorkbenchScreen):
             if action in _OF_SHARDS and pane is not None:
                 return False
             if action == "back" and pane is None:
-                return self._counting or self.query_one(PathInput).has_class("-shown")
+                return (
+                    bool(self._waiting)
+                    or self.query_one(ShardsView).counting
+                    or self.query_one(PathInput).has_class("-shown")
+                )
         return super().check_action(action, parameters)
 
     def _open(self, kind: type[Pane], files: list[ShardFile]) -> None:
@@ -286,15 +324,17 @@ class DataScreen(WorkbenchScreen):
 
     @on(CatalogueRead)
     def _catalogue_read(self, message: CatalogueRead) -> None:
-        self._from = None
+        if message.paths != self._opened:  # others were opened meanwhile
+            message.catalogue.close()
+            return
+        self._from, self._reading = None, ""
         for opened in self.query(Pane):
             opened.close()
         if self.catalogue is not None and self.catalogue is not message.catalogue:
             self.catalogue.close()
         self.catalogue = message.catalogue
         self.place(f"{len(self.catalogue.files)} shards")
-        pane = self.query_one(StatisticsPane)
-        pane.figures, pane.hint = None, _STATS_HINT
+        waiting, self._waiting = self._waiting, ""
         if not self.catalogue.files and not self.catalogue.errors:
             self.query_one("#none", Static).update(self._empty())
             return
@@ -302,72 +342,47 @@ class DataScreen(WorkbenchScreen):
         self._show_shards()
         self.query_one("#shards").focus()
         self.refresh_bindings()
+        if waiting and self.is_current:
+            # The table holds its rows, and a cursor, once it has been laid out.
+            self.call_after_refresh(self.run_action, waiting)
 
     @on(Progress)
     def _progress(self, message: Progress) -> None:
-        if self.query_one(ContentSwitcher).current == "none":
-            self.query_one("#none", Static).update(Content(f"{plain(message.stage)}  {message.fraction:.0%}"))
-        elif self._counting:
-            self.query_one(StatisticsPane).progress = (message.stage, message.fraction)
+        if self._reading:
+            self._say_waiting(f"{message.stage}  {message.fraction:.0%}")
 
     @on(Counted)
     def _counted(self, message: Counted) -> None:
-        self._counting = False
-        self.refresh_bindings()
-        pane = self.query_one(StatisticsPane)
-        pane.progress = None
-        if message.figures is None:
-            return
-        self._take(message.figures)
+        if self.query_one(ShardsView).ended(message.cancel):
+            self.refresh_bindings()
+            if message.figures is not None:
+                self._take(message.figures)
 
     def _take(self, figures: dict[str, Any]) -> None:
         """Show figures of some shards, and keep them for the launch."""
-        by_file = {str(f["file"]): f for f in figures.get("by_file") or ()}
-        self.by_file |= by_file
-        self.bench.statistics[frozenset(by_file)] = figures
-        shards = len(self.catalogue.files) if self.catalogue else len(by_file)
-        pane = self.query_one(StatisticsPane)
-        pane.over = f"{len(by_file)} of {shards} shards" if len(by_file) < shards else ""
-        pane.figures = figures
+        self.bench.statistics[self.query_one(ShardsView).take(figures, self.catalogue)] = figures
         self._show_shards()
+
+    @on(Failed)
+    def _failed(self, message: Failed) -> None:
+        """Neither the shards nor the sample came; what was open before stays."""
+        self.say(message.text, wrong=True)
+        self._reading = self._waiting = ""
+        self.query_one("#none", Static).update(self._empty())
+        if self.catalogue is not None and self.catalogue.files:
+            self.query_one(ContentSwitcher).current = "shards-view"
+        self.refresh_bindings()
 
     @on(Done)
     def _done(self, message: Done) -> None:
         self.say(message.text, wrong=message.wrong)
-        if self.catalogue is None:
-            self.query_one("#none", Static).update(self._empty())
 
     # Showing
 
     def _show_shards(self) -> None:
         if self.catalogue is None:
             return
-        rows: dict[str, list[str | Text]] = {}
-        for file in self.catalogue.files:
-            figures = self.by_file.get(file.path, {})
-            copies = figures.get("exact_duplicate_rows")
-            rows[file.path] = [
-                "●" if file.path in self.bench.selected else "",
-                Path(file.path).name,
-                f"{file.rows:,}",
-                str(file.row_groups),
-                size(file.bytes),
-                count(figures.get("tokens")),
-                count(figures.get("effective_tokens")),
-                UNKNOWN if copies is None else f"{copies + figures.get('copies_of_earlier_files', 0):,}",
-                file.compression.lower(),
-                " ".join(column.name for column in file.columns),
-            ]
-        self.query_one("#shards", Table).show(rows)
-        errors = self.catalogue.errors
-        lines = [
-            Content.styled(plain(f"✗ {Path(e.file).name or e.file}: {e.error}"), "$text-error") for e in errors[:6]
-        ]
-        if len(errors) > 6:
-            lines.append(Content.styled(f"✗ and {len(errors) - 6} more", "$text-error"))
-        problems = self.query_one("#problems", Static)
-        problems.update(Content("\n").join(lines))
-        problems.display = bool(lines)
+        self.query_one(ShardsView).show(self.catalogue, self.bench.selected)
         chosen = f", {len(self.bench.selected)} selected" if self.bench.selected else ""
         self.place(f"{len(self.catalogue.files)} shards{chosen}")
 
@@ -396,7 +411,7 @@ class DataScreen(WorkbenchScreen):
         def probed(done: int, found: int) -> None:
             self.post_message(Progress("reading shards", done / max(1, found)))
 
-        self._guarded(lambda: self.post_message(CatalogueRead(Catalogue(paths, on_progress=probed))))
+        self._guarded(lambda: self.post_message(CatalogueRead(Catalogue(paths, on_progress=probed), tuple(paths))))
 
     @work(thread=True, group="sample", exclusive=True, exit_on_error=False)
     def _build_sample(self) -> None:
@@ -412,35 +427,8 @@ class DataScreen(WorkbenchScreen):
 
         self._guarded(job)
 
-    @work(thread=True, group="count", exit_on_error=False)
-    def _count(self, paths: list[str], cancel: threading.Event) -> None:
-        from data.catalogue import Catalogue
-        from data.statistics import statistics
-        from data.workers import Cancelled
-
-        def counted(stage: str, fraction: float) -> None:
-            self.post_message(Progress(stage, fraction))
-
-        worker = get_current_worker()
-
-        def cancelled() -> bool:
-            return cancel.is_set() or worker.is_cancelled
-
-        try:
-            with Catalogue(paths) as catalogue:
-                figures = statistics(catalogue, on_progress=counted, cancelled=cancelled).to_dict()
-        except Cancelled:
-            self.post_message(Counted(None))
-            self.post_message(Done("counting stopped"))
-            return
-        except Exception as error:
-            self.post_message(Counted(None))
-            self.post_message(Done(str(error), wrong=True))
-            return
-        self.post_message(Counted(figures))
-
     def _guarded(self, job: Callable[[], object]) -> None:
         try:
             job()
         except Exception as error:  # ShardError and its kin carry one line; nothing a file holds may end the app
-            self.post_message(Done(str(error) or type(error).__name__, wrong=True))
+            self.post_message(Failed(str(error) or type(error).__name__))

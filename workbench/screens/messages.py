@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,16 +37,18 @@ class Diagnosed(Message):
 
 @dataclass
 class CatalogueRead(Message):
-    """The shards are probed."""
+    """The shards of the paths are probed."""
 
     catalogue: Catalogue
+    paths: tuple[str, ...]
 
 
 @dataclass
 class Counted(Message):
-    """Statistics of the shards, or None where counting was stopped."""
+    """Statistics of the shards, or None where counting was stopped by ``cancel`` or failed."""
 
     figures: dict[str, Any] | None
+    cancel: threading.Event
 
 
 @dataclass

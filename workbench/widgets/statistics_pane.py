@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
 from textual.content import Content
@@ -23,6 +24,7 @@ class StatisticsPane(Widget):
     progress: reactive[tuple[str, float] | None] = reactive(None, layout=True)
     hint: reactive[str] = reactive("", layout=True)
     over: reactive[str] = reactive("", layout=True)  # which shards, where not all
+    shard: reactive[Mapping[str, Any] | None] = reactive(None, layout=True)  # of those, the one under the cursor
 
     def render(self) -> Content:
         if self.progress is not None:
@@ -33,7 +35,8 @@ class StatisticsPane(Widget):
             )  # fmt: skip
         if self.figures is None:
             return Content.styled(self.hint, "$text-muted")
-        return figures_text(self.figures, self.over)
+        text = figures_text(self.figures, self.over)
+        return text if self.shard is None else Content("\n").join([text, shard_text(self.shard)])
 
 
 def figures_text(f: Mapping[str, Any], over: str = "") -> Content:
@@ -44,7 +47,10 @@ def figures_text(f: Mapping[str, Any], over: str = "") -> Content:
     copied = f"({share(copies / rows)} of rows)" if copies is not None and rows else ""
     near, effective = f.get("near_duplicate_rows"), f.get("effective_tokens")
     if near is not None:
-        copied += f", near copies {'about ' if f.get('worth_basis') != 'exact' else ''}{near:,} rows"
+        low, high = f.get("near_duplicate_rows_low"), f.get("near_duplicate_rows_high")
+        estimated = f.get("worth_basis") != "exact"
+        copied += f", near copies {'about ' if estimated else ''}{near:,} rows"
+        copied += f" ({low:,} – {high:,})" if estimated and low is not None and high is not None else ""
     lines: list[tuple[str, str, str]] = []
     if effective is not None:
         low, high = f.get("effective_tokens_low"), f.get("effective_tokens_high")
@@ -70,11 +76,28 @@ def figures_text(f: Mapping[str, Any], over: str = "") -> Content:
     )
 
 
+def shard_text(f: Mapping[str, Any]) -> Content:
+    """One shard's effective tokens, and what duplication takes away from it (``data.figures.FileStatistics``)."""
+    tokens, unique, effective = f.get("tokens"), f.get("unique_tokens"), f.get("effective_tokens")
+    exact = None if tokens is None or unique is None else tokens - unique
+    of = {**f, "exact_duplicate_tokens": exact}
+    low, high = f.get("effective_tokens_low"), f.get("effective_tokens_high")
+    between = f" ({count(low)} – {count(high)})" if low is not None and high is not None and low != high else ""
+    worth = f"effective {count(effective)}{between} of {count(tokens)}"
+    name = plain(PurePath(str(f.get("file"))).name)
+    return Content.assemble(
+        (f"{name:<17} ", "$text-muted"), worth, (f" · {_taken(of, tokens)}", "$text-muted")
+    )  # fmt: skip
+
+
 def _taken(f: Mapping[str, Any], tokens: int | None) -> str:
-    """What exact, near and boilerplate duplication take away."""
+    """What exact, near and boilerplate duplication take away, with their 90% intervals where they are estimates."""
     parts = []
-    for name, key in (("exact", "exact"), ("near", "near"), ("boilerplate", "boilerplate")):
-        value = f.get(f"{key}_duplicate_tokens" if key != "boilerplate" else "boilerplate_tokens")
+    for name in ("exact", "near", "boilerplate"):
+        key = f"{name}_duplicate_tokens" if name != "boilerplate" else "boilerplate_tokens"
+        value, low, high = f.get(key), f.get(f"{key}_low"), f.get(f"{key}_high")
         if value is not None:
-            parts.append(f"{name} {count(value)}" + (f" ({share(value / tokens)})" if tokens else ""))
+            notes = [share(value / tokens)] if tokens else []
+            notes += [f"{count(low)}–{count(high)}"] if low is not None and high is not None and low != high else []
+            parts.append(f"{name} {count(value)}" + (f" ({', '.join(notes)})" if notes else ""))
     return " · ".join(parts)
