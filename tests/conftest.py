@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 import pytest
@@ -33,4 +34,6 @@ def _own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     for name, variable in (("cache", "GPTBENCH_CACHE"), ("config", "XDG_CONFIG_HOME"), ("state", "XDG_STATE_HOME")):
         (base / name).mkdir(parents=True, exist_ok=True)
         monkeypatch.setenv(variable, str(base / name))
+    # What one test's workbench remembers is not the next one's.
+    monkeypatch.setenv("GPTBENCH_STATE", str(base / "state" / uuid.uuid4().hex))
     monkeypatch.delenv("GPTBENCH_RUNS", raising=False)

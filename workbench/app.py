@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from textual.app import App, SystemCommand
 from textual.message import Message
 from textual.screen import Screen
 
+from workbench import remember
 from workbench.screens.keys import EVERYWHERE, MODES, SCREENS, bindings
 from workbench.screens.messages import CatalogueRead, Counted, Diagnosed, StatusChanged
 from workbench.text import plain
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 POLL_LOCAL, POLL_SSH = 0.5, 2.0  # seconds between looks at a run; repainting is what a slow line feels
 PATIENCE = 3.0  # seconds that threads have to end once the workbench is closed
+FOLDERS = 100  # runs folders whose last selection is remembered
+SAVE_AFTER = 1.0  # seconds between a change of what is remembered and its file
 HANGUP_CHECK = 2.0  # seconds between looks whether the terminal is still there
 
 
@@ -71,6 +75,13 @@ class GptbenchApp(App[None]):
         self.demo = demo
         self.tour: Tour | None = None
         self._left = threading.Event()
+        self.memory = remember.load()
+        self._unsaved: dict[str, Any] = {}
+        if open_run is None and demo is None and (opened := self.recall_here("opened")):
+            self.run_dir = Path(opened) if Path(opened).is_dir() else None  # what the Run screen begins with
+        theme = self.memory.get("theme")
+        if isinstance(theme, str) and theme in self.available_themes and "TEXTUAL_THEME" not in os.environ:
+            self.theme = theme
         for _, mode, _ in MODES:
             self.add_mode(mode, partial(_make_screen, mode))
         over_ssh = "SSH_CONNECTION" in os.environ
@@ -79,7 +90,8 @@ class GptbenchApp(App[None]):
         self.poll_seconds = _seconds("GPTBENCH_POLL", POLL_SSH if over_ssh else POLL_LOCAL)
 
     def on_mount(self) -> None:
-        """Watch for a terminal that went away without a signal."""
+        """Remember the theme; watch for a terminal that went away without a signal."""
+        self.watch(self, "theme", lambda theme: self.remember("theme", theme), init=False)
         if not self.is_headless and not self.is_web:
             self.set_interval(HANGUP_CHECK, self._leave_if_hung_up)
         if self.demo is not None:
@@ -98,8 +110,36 @@ class GptbenchApp(App[None]):
 
     def on_unmount(self) -> None:
         """Closed: a thread that hangs on a slow disk must not keep the process (Python waits for its threads)."""
+        self._save()
         if not self.is_headless:
             threading.Thread(target=self._leave_anyhow, daemon=True, name="leave").start()
+
+    def remember(self, name: str, value: Any) -> None:
+        """Remember a value (JSON) for the next time; it is saved a little later, in a thread."""
+        if self.memory.get(name) == value:
+            return
+        self.memory[name] = value
+        if not self._unsaved and self.is_running:
+            self.set_timer(SAVE_AFTER, lambda: self.run_worker(self._save, thread=True, exit_on_error=False))
+        self._unsaved[name] = value
+
+    def remember_here(self, name: str, value: str) -> None:
+        """As ``remember``, for this runs folder alone."""
+        known = self.memory.get(name)
+        others = [item for item in known.items() if item[0] != str(self.runs_root)] if isinstance(known, dict) else []
+        self.remember(name, dict([*others[-FOLDERS + 1 :], (str(self.runs_root), value)]))
+
+    def recall_here(self, name: str) -> str | None:
+        """What ``remember_here`` was told."""
+        known = self.memory.get(name)
+        value = known.get(str(self.runs_root)) if isinstance(known, dict) else None
+        return value if isinstance(value, str) and "\0" not in value else None
+
+    def _save(self) -> None:
+        changes, self._unsaved = self._unsaved, {}
+        if changes:
+            with suppress(OSError):  # a home that cannot be written: nothing is remembered
+                remember.save(changes)
 
     def run(self, *args: Any, **options: Any) -> Any:
         """Run until it is closed; as ``textual.app.App.run``."""
@@ -130,6 +170,7 @@ class GptbenchApp(App[None]):
         from workbench.screens.run import RunScreen
 
         self.run_dir = run_dir
+        self.remember_here("opened", str(run_dir))
         self.action_show_mode("run")
         if isinstance(self.screen, RunScreen) and self.screen.is_mounted:
             self.screen.follow()  # it was open already, on another run

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
-from textual.widgets import Static
+import pytest
+from textual.widgets import Input, Static
 
 from engine.events import EventWriter
 from tests.workbench.conftest import Wait
 from tests.workbench.folders import NOW, make_run
 from workbench.app import GptbenchApp
+from workbench.runs import query
 from workbench.screens.compare import CompareScreen
 from workbench.screens.runs import RunsScreen
 from workbench.widgets.chart import ChartView
@@ -50,12 +54,12 @@ async def test_filter_enter_and_escape(runs: Path, until: Wait) -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
         await pilot.press("slash", *"FINI", "enter")
-        assert app.screen.query_one(Table).row_count == 1
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 1)
         assert "1 of 3 runs" in str(app.screen.query_one("#summary", Static).content)
         await pilot.press("escape")
         assert app.screen.query_one(Table).row_count == 3
         await pilot.press("slash", *"zzz")
-        assert "no run matches" in str(app.screen.query_one("#empty", Static).content)
+        await until(pilot, lambda: "no run matches" in str(app.screen.query_one("#empty", Static).content))
 
 
 async def test_enter_opens_the_run_under_the_cursor(runs: Path, until: Wait) -> None:
@@ -153,7 +157,34 @@ async def test_a_filter_compares_figures_and_says_what_it_does_not_know(runs: Pa
     async with app.run_test(size=(120, 24)) as pilot:
         await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
         await pilot.press("slash", *"step>500 not fin", "enter")
-        assert app.screen.query_one(Table).row_count == 1 and cells(app, 0)[0].startswith("demo")
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 1)
+        assert cells(app, 0)[0].startswith("demo")
         await pilot.press("slash")
-        app.screen.query_one("#filter").value = "layrs=3"  # type: ignore[attr-defined]
+        app.screen.query_one("#filter", Input).value = "layrs=3"
         await until(pilot, lambda: "did you mean layers?" in str(app.screen.query_one("#summary", Static).content))
+
+
+async def test_configurations_are_read_off_the_event_loop(
+    runs: Path, until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go, readers = threading.Event(), set()
+    read = query.configuration
+
+    def slow(run_dir: Path) -> dict[str, Any]:
+        readers.add(threading.current_thread())
+        go.wait(20)
+        return read(run_dir)
+
+    monkeypatch.setattr(query, "configuration", slow)
+    app = GptbenchApp(runs, clock=lambda: NOW)
+    async with app.run_test(size=(120, 24)) as pilot:
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 3)
+        app.screen.query_one("#filter", Input).value = "batch=8 not fin"
+        await until(pilot, lambda: readers)
+        await pilot.press("space")  # the disk does not answer, and the screen does
+        assert "1 marked" in str(app.screen.query_one("#summary", Static).content)
+        make_run(runs, "newest", steps=5, age=1.0)  # listed while the filter is at work: sifted as well
+        await until(pilot, lambda: len(app.screen.runs or []) == 4)  # type: ignore[attr-defined]
+        go.set()
+        await until(pilot, lambda: app.screen.query_one(Table).row_count == 3 and cells(app, 0)[0] == "newest")
+        assert threading.main_thread() not in readers

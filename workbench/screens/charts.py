@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from textual import on
@@ -52,6 +53,41 @@ class ChartKeys(WorkbenchScreen):
         if view != self.view:
             self.view = view
             self.want_all()
+            self.layout_changed()
+
+    def layout_changed(self) -> None:
+        """Called after a change of how charts are looked at; subclasses may remember it."""
+
+    def looks(self) -> dict[str, Any]:
+        """How charts are looked at, as JSON; what belongs to one run (zoom, cursor) is left out."""
+        view = self.view
+        return {
+            "x": view.x, "log_x": view.log_x, "smooth": view.smooth, "clip": view.clip, "log_y": self.log_y,
+            "grid": self.has_class("-grid"), "alone": self._alone(),
+        }  # fmt: skip
+
+    def take_looks(self, known: Mapping[str, Any]) -> None:
+        """Look as ``looks`` said; values of another kind are skipped: the file is anybody's."""
+        flags = {name: known[name] for name in ("log_x", "clip") if isinstance(known.get(name), bool)}
+        if known.get("x") in AXES:
+            flags["x"] = known["x"]
+        if type(smooth := known.get("smooth")) is int and _ROUGHEST <= smooth <= _SMOOTHEST:
+            flags["smooth"] = smooth
+        self.view = dataclasses.replace(self.view, **flags)
+        self.log_y = known.get("log_y") is True
+        if known.get("grid") is True:
+            alone = next((name for name in FIGURES if name == known.get("alone")), None)
+            self.add_class("-grid")
+            self.set_class(alone is not None, "-full")
+            chart = self.query_one(f"#grid-{alone or 'loss'}", ChartView)
+            chart.set_class(alone is not None, "-alone")
+            chart.focus()
+
+    def _alone(self) -> str | None:
+        """Name of the grid's chart that is alone on the screen."""
+        if not (self.has_class("-grid") and self.has_class("-full")):
+            return None
+        return next((str(chart.id).removeprefix("grid-") for chart in self.query("ChartView.-alone")), None)
 
     def drawn(self, message: FigureDrawn) -> None:
         """Note what a chart shows; a figure that the run does not report leaves the grid."""
@@ -101,6 +137,7 @@ class ChartKeys(WorkbenchScreen):
         self.remove_class("-full", "-full-loss")
         self.query_one("#grid-loss" if grid else "#loss", ChartView).focus()
         self.call_after_refresh(self.want_all)
+        self.layout_changed()
 
     def next_chart(self, direction: int) -> None:
         """Focus the next chart of the grid; alone if one is alone."""
@@ -111,6 +148,7 @@ class ChartKeys(WorkbenchScreen):
             chart.set_class(chart is chosen, "-alone")
         self.call_after_refresh(chosen.focus)
         self.call_after_refresh(self.want_all)
+        self.layout_changed()
 
     def alone(self) -> None:
         """The focused chart of the grid alone, or all of them."""
@@ -119,11 +157,13 @@ class ChartKeys(WorkbenchScreen):
             chart.set_class(chart is current, "-alone")
         self.toggle_class("-full")
         self.call_after_refresh(self.want_all)
+        self.layout_changed()
 
     def action_log_y(self) -> None:
         """Toggle the logarithmic loss axis."""
         self.log_y = not self.log_y
         self.want_all()
+        self.layout_changed()
 
     def action_log_x(self) -> None:
         """Toggle the logarithmic x axis."""

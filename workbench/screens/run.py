@@ -60,8 +60,23 @@ class RunScreen(ChartKeys):
         yield from self.grid()
 
     def on_mount(self) -> None:
-        """Show the panes as they begin."""
+        """Show the panes as they were left."""
+        known = self.bench.memory.get("run")
+        known = known if isinstance(known, dict) else {}
+        self._full = known.get("full") is True
+        names = self._names()
+        self._pane = names.index(known["pane"]) if known.get("pane") in names else 0
         self._show_pane()
+        self.take_looks(known)
+
+    def layout_changed(self) -> None:
+        """Remember it."""
+        names = self._names()
+        self.bench.remember("run", {**self.looks(), "full": self._full, "pane": names[self._pane % len(names)]})
+
+    def _names(self) -> tuple[str, ...]:
+        """The panes that one can go to."""
+        return ("loss", *PANES) if self._full else PANES
 
     def on_screen_resume(self) -> None:
         """Follow the run that is open now."""
@@ -192,9 +207,10 @@ class RunScreen(ChartKeys):
         if self.has_class("-grid"):
             self.next_chart(direction)
             return
-        names = ("loss", *PANES) if self._full else PANES
+        names = self._names()
         self._pane = (self._pane + direction) % len(names)
         self._show_pane()
+        self.layout_changed()
 
     def action_full(self) -> None:
         """One pane alone, or all."""
@@ -203,18 +219,20 @@ class RunScreen(ChartKeys):
             return
         focused = self.focused.id if self.focused is not None else None
         self._full = not self._full
-        names = ("loss", *PANES) if self._full else PANES
+        names = self._names()
         self._pane = names.index(focused) if focused in names else 0
         self._show_pane()
+        self.layout_changed()
 
     def on_descendant_focus(self) -> None:
         """Tab moves the focus; the pane in the narrow layout follows it."""
-        names = ("loss", *PANES) if self._full else PANES
+        names = self._names()
         if not self.has_class("-grid") and self.focused is not None and self.focused.id in names:
             self._pane = names.index(self.focused.id)
+            self.layout_changed()
 
     def _show_pane(self) -> None:
-        names = ("loss", *PANES) if self._full else PANES
+        names = self._names()
         self._pane %= len(names)
         current = names[self._pane]
         self.set_class(self._full, "-full")

@@ -42,6 +42,17 @@ COLUMNS = (
 _VERDICTS = {"not_enough_evidence": "cannot tell"}
 
 
+Test = Callable[["RunSummary"], bool]
+
+
+@dataclass
+class Sifted(Message):
+    """Which runs pass a filter, by their directories."""
+
+    test: Test
+    passed: set[str]
+
+
 @dataclass
 class RunsListed(Message):
     """The runs of the folder, newest first."""
@@ -64,7 +75,10 @@ class RunsScreen(WorkbenchScreen):
         super().__init__()
         self.runs: list[RunSummary] | None = None
         self.marked: list[str] = []  # in the order of marking, which is that of the colours
-        self._test: Callable[[RunSummary], bool] = lambda run: True
+        self._test: Test | None = None
+        self._passed: set[str] | None = None  # by the filter; None: none is set
+        self._sifting: Test | None = None  # under way in a thread: configurations lie on a disk that may be slow
+        self._sift_again = False
         self._shown = True
         self._wrong = ""
 
@@ -109,8 +123,15 @@ class RunsScreen(WorkbenchScreen):
 
     @on(RunsListed)
     def _runs_listed(self, message: RunsListed) -> None:
-        self.runs = message.runs
-        self._show()
+        first, self.runs = self.runs is None, message.runs
+        self._sift()
+        if first and (last := self.bench.recall_here("selected")):
+            self.query_one(Table).go_to(last)
+
+    @on(DataTable.RowHighlighted)
+    def _row_highlighted(self) -> None:
+        if self.runs is not None and (key := self.query_one(Table).current_key) is not None:
+            self.bench.remember_here("selected", key)
 
     @on(Input.Changed, "#filter")
     def _filter_changed(self, message: Input.Changed) -> None:
@@ -118,10 +139,42 @@ class RunsScreen(WorkbenchScreen):
         from workbench.runs.query import parse
 
         try:
-            self._test, self._wrong = parse(message.value), ""
+            self._test, self._wrong = parse(message.value) if message.value.strip() else None, ""
         except UserError as error:
             self._wrong = str(error)
+            self._show()
+        else:
+            self._sift()
+
+    def _sift(self) -> None:
+        """Ask which runs pass, and show them once that is known; a listing that comes meanwhile is sifted next."""
+        if self._test is None:
+            self._sifting = self._passed = None
+            self._show()
+        elif self._sifting is self._test:
+            self._sift_again = True
+        else:
+            self._sifting, self._sift_again = self._test, False
+            self._sift_runs(self._test, self.runs or [])
+
+    @work(thread=True, group="sift", exit_on_error=False)
+    def _sift_runs(self, test: Test, runs: list[RunSummary]) -> None:
+        passed: set[str] = set()
+        for run in runs:
+            if self._test is not test or get_current_worker().is_cancelled:
+                return
+            if test(run):
+                passed.add(run.run)
+        self.post_message(Sifted(test, passed))
+
+    @on(Sifted)
+    def _sifted(self, message: Sifted) -> None:
+        if message.test is not self._test:
+            return
+        self._sifting, self._passed = None, message.passed
         self._show()
+        if self._sift_again:
+            self._sift()
 
     @on(Input.Submitted, "#filter")
     def _filter_done(self) -> None:
@@ -267,7 +320,7 @@ class RunsScreen(WorkbenchScreen):
     def _show(self) -> None:
         runs = self.runs or []
         wanted = self.query_one("#filter", Input).value.strip()
-        shown = [run for run in runs if self._test(run)] if wanted else runs
+        shown = runs if self._passed is None else [run for run in runs if run.run in self._passed]
         here = {run.run for run in runs}
         self.marked = [key for key in self.marked if key in here]
         self.query_one(Table).show({run.run: self._row(run) for run in shown})

@@ -96,6 +96,11 @@ class Table(DataTable[Text], inherit_bindings=False):
             return None
         return str(self.coordinate_to_cell_key(self.cursor_coordinate).row_key.value)
 
+    def go_to(self, key: str) -> None:
+        """Move the cursor to a row, if it is there."""
+        if key in self._content and self._laid_out:
+            self.move_cursor(row=self.get_row_index(key))
+
     def _fill(self, current: str | None, scroll: float) -> None:
         visible = dict(self._laid_out)
         for key, row in self._content.items():
