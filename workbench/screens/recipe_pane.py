@@ -18,9 +18,9 @@ from textual.widgets import Input, Static
 
 from workbench.screens.keys import RECIPE, bindings
 from workbench.screens.messages import Done
-from workbench.screens.pane import Pane
+from workbench.screens.pane import JobPane
 from workbench.text import plain
-from workbench.widgets.format import UNKNOWN, bar, count, share
+from workbench.widgets.format import UNKNOWN, count, share
 from workbench.widgets.table import Column, Table
 
 if TYPE_CHECKING:
@@ -43,20 +43,11 @@ _HELP = {
 
 @dataclass
 class Previewed(Message):
-    """A recipe's effect; None where it was stopped or failed."""
+    """A recipe's effect on some shards, or None where it was stopped or failed."""
 
+    cancel: threading.Event
+    paths: tuple[str, ...]
     choice: Choice | None
-
-
-@dataclass
-class Step(Message):
-    """How far the preview is."""
-
-    stage: str
-    fraction: float
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Step)
 
 
 @dataclass
@@ -67,9 +58,10 @@ class RecipeChosen(Message):
     effect: dict[str, Any] | None
 
 
-class RecipePane(Pane):
+class RecipePane(JobPane):
     """Keys left, the effect right or below."""
 
+    STOPS = "p or esc stops"
     BINDINGS = bindings(RECIPE)
 
     def __init__(self, *, id: str) -> None:
@@ -79,7 +71,6 @@ class RecipePane(Pane):
         self._asking = ""
         self._path = ""
         self._previewed: tuple[Recipe, tuple[str, ...], Choice] | None = None
-        self._cancel: threading.Event | None = None
 
     def compose(self) -> ComposeResult:
         """Table, line to type into, effect."""
@@ -97,18 +88,13 @@ class RecipePane(Pane):
         self._show()
         self.query_one(Table).focus()
 
-    def close(self) -> None:
-        """End a preview."""
-        if self._cancel is not None:
-            self._cancel.set()
-
     def leave(self) -> bool:
         """First the line, then a preview, then the pane."""
         if self.query_one("#recipe-value").has_class("-shown"):
             self._hide()
             return False
-        if self._cancel is not None:
-            self._cancel.set()
+        if self.stop():
+            self._show()
             return False
         return True
 
@@ -133,11 +119,10 @@ class RecipePane(Pane):
 
     def action_preview(self) -> None:
         """Count what the recipe leaves, or stop counting."""
-        if self._cancel is not None:
-            self._cancel.set()
+        if self.stop():
+            self._show()
         elif self.recipe is not None:
-            self._cancel = threading.Event()
-            self._preview(self.recipe, [file.path for file in self.files], self._cancel)
+            self._preview(self.recipe, self.paths, self.begin("reading documents"))
 
     def action_save(self) -> None:
         """Ask for the file."""
@@ -188,8 +173,7 @@ class RecipePane(Pane):
     # Showing
 
     def _is_previewed(self) -> bool:
-        now = (self.recipe, tuple(file.path for file in self.files))
-        return self._previewed is not None and self._previewed[:2] == now
+        return self._previewed is not None and self._previewed[:2] == (self.recipe, self.paths)
 
     def _show(self) -> None:
         from data.recipe import Recipe
@@ -203,7 +187,7 @@ class RecipePane(Pane):
         self.query_one(Table).show(rows)
         if self._is_previewed() and self._previewed:
             self._effect(effect_text(self._previewed[2], self.planned_tokens))
-        elif self._cancel is None:
+        elif not self.running:
             self._effect(
                 Content.styled(
                     "p shows what this leaves of the shards\nenter changes a value\n^s saves it for the next run",
@@ -214,48 +198,34 @@ class RecipePane(Pane):
     def _effect(self, content: Content) -> None:
         self.query_one("#recipe-effect", Static).update(content)
 
-    @on(Step)
-    def _step(self, message: Step) -> None:
-        if self._cancel is not None:
-            self._effect(
-                Content.assemble(
-                    (bar(message.fraction, 24), "$text-primary on $foreground 15%"),
-                    f" {message.fraction:4.0%}  {plain(message.stage)}\n",
-                    ("p or esc stops", "$text-muted"),
-                )
-            )
+    def show_progress(self, line: Content) -> None:
+        """In the effect's place."""
+        self._effect(line)
 
     @on(Previewed)
     def _previewed_now(self, message: Previewed) -> None:
-        self._cancel = None
+        if not self.ended(message.cancel):
+            return
         if message.choice is not None:
-            self._previewed = (message.choice.recipe, tuple(file.path for file in self.files), message.choice)
+            self._previewed = (message.choice.recipe, message.paths, message.choice)
         self._show()
 
     # Work
 
     @work(thread=True, group="recipe", exit_on_error=False)
-    def _preview(self, recipe: Recipe, paths: list[str], cancel: threading.Event) -> None:
+    def _preview(self, recipe: Recipe, paths: tuple[str, ...], cancel: threading.Event) -> None:
         from data.catalogue import Catalogue
         from data.choose import choose
 
         choice = None
 
-        def step(stage: str, fraction: float) -> None:
-            self.post_message(Step(stage, fraction))
-
         def job() -> None:
             nonlocal choice
-            with Catalogue(paths) as catalogue:
-                choice = choose(
-                    recipe,
-                    catalogue,
-                    on_progress=step,
-                    cancelled=cancel.is_set,
-                )
+            with Catalogue(list(paths)) as catalogue:
+                choice = choose(recipe, catalogue, on_progress=self.telling(cancel), cancelled=cancel.is_set)
 
         self.guarded(job)
-        self.post_message(Previewed(choice))
+        self.post_message(Previewed(cancel, paths, choice))
 
 
 def effect_text(choice: Choice, planned: int | None) -> Content:
