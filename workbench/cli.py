@@ -92,29 +92,38 @@ def build_parser() -> argparse.ArgumentParser:
     fetch.add_argument("-o", "--output", metavar="DIR", help="folder for the shards (default ./NAME)")
 
     train = verb("train", "run:train", "start a run of its own, which outlives this terminal; prints its directory")
-    train.add_argument(
-        "paths", nargs="*", metavar="PATH", help="shards to train on (else data.paths of the configuration)"
-    )
-    train.add_argument("--config", metavar="FILE", help="TOML configuration")
-    train.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="one option, for example optim.lr=3e-4; see --options",
-    )
     train.add_argument("--options", action="store_true", help="list every option with its default, and exit")
-    train.add_argument("--name", help="begin of the run's name (default: the preset)")
     train.add_argument("--wait", action="store_true", help="show progress until the run ends")
-    train.add_argument(
-        "--nproc", metavar="N", type=int, help="processes on this machine, one a GPU (train.processes; default 1)"
-    )
     train.add_argument("--nodes", metavar="N", type=int, default=1, help="machines, for --print-command (default 1)")
     train.add_argument(
         "--print-command",
         action="store_true",
         help="make the run without starting it; print the torchrun and Slurm lines that start it",
     )
+
+    queue = verb("queue", "queue:show", "runs that wait for a free GPU (without one: for the CPU); lists them")
+    queue_verbs = queue.add_subparsers(title="verbs", metavar="VERB")
+    queued = verb("add", "queue:add", "make a run that starts when a GPU is free", into=queue_verbs)
+    for planned in (train, queued):
+        planned.add_argument(
+            "paths", nargs="*", metavar="PATH", help="shards to train on (else data.paths of the configuration)"
+        )
+        planned.add_argument("--config", metavar="FILE", help="TOML configuration")
+        planned.add_argument(
+            "--set",
+            metavar="KEY=VALUE",
+            action="append",
+            default=[],
+            help="one option, for example optim.lr=3e-4; see gptbench train --options",
+        )
+        planned.add_argument("--name", help="begin of the run's name (default: the preset)")
+        planned.add_argument(
+            "--nproc", metavar="N", type=int, help="processes on this machine, one a GPU (train.processes; default 1)"
+        )
+    unqueued = verb("remove", "queue:remove", "take a run out of the queue; its directory stays", into=queue_verbs)
+    unqueued.add_argument("target", metavar="RUN")
+    verb("start", "queue:start", "start the queue's process again, after a stop or a reboot", into=queue_verbs)
+    verb("stop", "queue:stop", "end the queue's process; what runs goes on, what waits stays", into=queue_verbs)
 
     verb("runs", "run:runs", "list runs")
     stop = verb("stop", "run:stop", "end a run's step, write a checkpoint, stop")

@@ -36,19 +36,24 @@ def train(args: argparse.Namespace) -> int:
     if args.options:
         print(options_text())
         return 0
-    overrides: dict[str, Any] = {"data.paths": args.paths} if args.paths else {}
-    if args.nproc is not None:
-        overrides["train.processes"] = args.nproc
-    config = resolve(args.config, args.set, overrides)
+    config = planned(args)
     if args.print_command:
         return _print_command(args, config)
     if args.nodes != 1:
         raise UserError("gptbench starts a run on this machine alone; --print-command prints the line for --nodes", 2)
     refuse_if_too_large(config)
-    run_dir = _create(config, args)
+    run_dir = create(config, args)
     launch.start(run_dir)
     _say(args, run_dir)
     return watch(run_dir) if args.wait else 0
+
+
+def planned(args: argparse.Namespace) -> Config:
+    """The configuration that the arguments of ``train`` and ``queue add`` mean."""
+    overrides: dict[str, Any] = {"data.paths": args.paths} if args.paths else {}
+    if args.nproc is not None:
+        overrides["train.processes"] = args.nproc
+    return resolve(args.config, args.set, overrides)
 
 
 def _print_command(args: argparse.Namespace, config: Config) -> int:
@@ -60,13 +65,13 @@ def _print_command(args: argparse.Namespace, config: Config) -> int:
             f"nodes of {processes} processes; set train.grad_accum={up}",
             2,
         )
-    run_dir = _create(config, args)
+    run_dir = create(config, args)
     lines = launch.command_lines(run_dir, processes, args.nodes)
     print(json.dumps({"run": str(run_dir), "command": lines}) if args.json else "\n".join(lines))
     return 0
 
 
-def _create(config: Config, args: argparse.Namespace) -> Path:
+def create(config: Config, args: argparse.Namespace) -> Path:
     """The run directory; where a recipe is resolved for it, that is shown."""
     if not config.data.recipe:
         return launch.create(config, runs_root(args.runs), args.name)

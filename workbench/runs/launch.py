@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +31,22 @@ _children: list[subprocess.Popen[bytes]] = []  # kept, so that an ended engine i
 
 
 def create(
-    config: Config, root: Path, name: str | None = None, on_progress: Callable[[str, float], None] | None = None
+    config: Config,
+    root: Path,
+    name: str | None = None,
+    on_progress: Callable[[str, float], None] | None = None,
+    cancelled: Callable[[], bool] | None = None,
 ) -> Path:
     """Make the run directory ``<root>/<name>-<YYYYmmdd-HHMMSS>`` with its resolved ``config.toml``.
 
     Paths are made absolute and folders and globs are replaced by the files they hold now, so that running the
     configuration again is the same run. A recipe is resolved here (which may take minutes: ``on_progress`` is told the
-    stage and the fraction done) and copied into the run, with the rows that it chose.
+    stage and the fraction done, ``cancelled`` is asked whether to stop) and copied into the run, with the rows that it chose.
 
     Raises:
         UserError: no shards given, or the folder cannot be written.
         data.files.ShardError: a path that does not exist, or holds no parquet file, or a recipe that cannot be applied.
+        data.workers.Cancelled: stopped while a recipe was resolved; there is no run directory.
     """
     if not config.data.paths:
         raise UserError("no shards to train on: name parquet files or folders (gptbench train PATH…, or data.paths)", 2)
@@ -53,7 +58,7 @@ def create(
         },
         train={"init_from": str(Path(config.train.init_from).resolve()) if config.train.init_from else None},
     )
-    resolved = recipes.resolve(config, on_progress)
+    resolved = recipes.resolve(config, on_progress, cancelled)
     label = re.sub(r"[^A-Za-z0-9._-]+", "-", name or config.model.preset).strip("-.")[:80] or "run"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -136,8 +141,10 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def start(run_dir: Path) -> int:
+def start(run_dir: Path, variables: Mapping[str, str] | None = None) -> int:
     """Start the engine on a run directory, detached, in as many processes as ``train.processes``; returns its pid.
+
+    ``variables`` are added to its environment, for example the GPUs that it may use.
 
     Raises:
         UserError: the run is already running, or its directory cannot be written.
@@ -155,14 +162,20 @@ def start(run_dir: Path) -> int:
                 stdout=log,
                 stderr=log,
                 cwd=run_dir,
-                env=environment(),
+                env=environment() | dict(variables or {}),
                 start_new_session=True,
             )
         process.write(run_dir, child.pid)
     except OSError as error:
         raise UserError(f"{run_dir}: cannot start the engine: {error.strerror}") from None
-    _children[:] = [c for c in _children if c.poll() is None] + [child]
+    reap()
+    _children.append(child)
     return child.pid
+
+
+def reap() -> None:
+    """Wait for the engines of this process that have ended, so that none is a zombie that looks alive."""
+    _children[:] = [child for child in _children if child.poll() is None]
 
 
 def stop(run_dir: Path, wait: float = 0.0) -> bool:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from workbench.errors import UserError
+from workbench.runs import queue
 from workbench.runs.store import NOTE_NAME, is_run, state_of
 
 MAX_NOTE = 500
@@ -43,6 +44,7 @@ def rename(run_dir: Path, name: str) -> Path:
         config = target / "config.toml"
         if config.is_file() and str(run_dir) in (text := config.read_text(encoding="utf-8")):
             config.write_text(text.replace(f"{run_dir}/", f"{target}/"), encoding="utf-8")
+        queue.rename(run_dir.parent, run_dir.name, name)
     except OSError as error:
         raise UserError(f"{run_dir.name}: cannot be renamed: {error.strerror}") from None
     return target
