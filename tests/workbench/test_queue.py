@@ -157,3 +157,40 @@ def test_a_run_holds_the_gpus_that_its_process_was_started_with(shard: Path, roo
         child.communicate(b"\n")
     assert slots.in_use(GPUS) >= {"GPU-bb22"}  # half its memory is held
     assert slots.environment(["GPU-cc33"]) == {"CUDA_VISIBLE_DEVICES": "GPU-cc33"} and slots.environment([CPU]) == {}
+
+
+SMI = """#!/bin/sh
+case "$1" in
+*compute-apps*) echo "GPU-b, 77";;
+*) printf "0, GPU-a, 10, 80000\\n1, GPU-b, 10, 80000\\n2, GPU-c, 10, 80000\\n";;
+esac
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="reads a process's environment")
+def test_a_run_gets_a_gpu_that_nobody_holds(
+    shard: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three GPUs as nvidia-smi prints them (a script stands for it): one of a run by hand, one of another's process."""
+    (tmp_path / "nvidia-smi").write_text(SMI)
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    of = slots.slots()
+    assert of == ["GPU-a", "GPU-b", "GPU-c"]
+    by_hand, first, second = (made(root, shard, name) for name in ("by-hand", "first", "second"))
+    env = {**os.environ, "CUDA_VISIBLE_DEVICES": "0"}
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=env) as child:
+        process.write(by_hand, child.pid)
+        wait_until(lambda: slots.held_by(by_hand, 1, slots.gpus() or [], of) == {"GPU-a"})
+        for run_dir in (first, second):
+            queue.add(root, run_dir)
+        try:
+            assert queue.step(root, of) == 0.0 and queue.read(root).waiting == [second.name]
+            assert queue.running(root) == {by_hand.name: {"GPU-a"}, first.name: {"GPU-c"}}
+            assert queue.step(root, of) == queue.POLL_OTHERS  # GPU-b is free of runs, yet another computes on it
+            assert queue.read(root).waiting == [second.name]
+        finally:
+            launch.stop(first, wait=60)
+            child.communicate(b"\n")
+    assert state_of(second) == "queued"

@@ -180,7 +180,7 @@ def work(root: Path) -> None:
         _log(f"the queue of {root} works on {', '.join(of)}")
         while not ending:
             try:
-                pause = _step(root, of)
+                pause = step(root, of)
             except OSError as error:  # a full disk, a share that is away: it may pass
                 _log(f"{error}: tried again in {POLL_OTHERS:.0f} s")
                 pause = POLL_OTHERS
@@ -197,7 +197,7 @@ def work(root: Path) -> None:
         _log("asked to stop; what waits stays")
 
 
-def _step(root: Path, of: list[str]) -> float | None:
+def step(root: Path, of: list[str]) -> float | None:
     """Start the first run that waits if its slots are free; the seconds to wait before the next, None if none waits."""
     launch.reap()
     waiting = read(root).waiting
