@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual.widgets import Input, Static
@@ -103,6 +106,39 @@ async def test_start_launches_a_real_engine_and_shows_it(shards: Path, until: Wa
     # The workbench is closed; its run is not.
     assert launch.wait_for_end(app.run_dir, 120)
     assert (app.run_dir / "events.jsonl").read_text().splitlines()[-1].startswith('{"event": "stop"')
+
+
+async def test_resolving_a_recipe_shows_progress_and_can_be_stopped(
+    shards: Path, until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import data.choose
+
+    whole, reached = data.choose.choose, threading.Event()
+
+    def held(*args: Any, on_progress: Any, cancelled: Any, **kw: Any) -> data.choose.Choice:
+        on_progress("reading documents", 0.5)
+        reached.set()
+        while not cancelled():  # as long as a large corpus takes
+            time.sleep(0.01)
+        return whole(*args, on_progress=on_progress, cancelled=cancelled, **kw)
+
+    monkeypatch.setattr(data.choose, "choose", held)
+    recipe = shards.parent / "recipe.toml"
+    recipe.write_text('deduplicate = "exact"\n')
+    (shards / "bad.parquet").unlink()
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    app.recipe = str(recipe)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        await to_launch(app, pilot, until)
+        line = app.screen.query_one("#starting", Static)
+        await pilot.press("ctrl+g")
+        await until(pilot, lambda: "reading documents" in str(line.content) and line.display)
+        assert reached.is_set() and "esc stops" in str(line.content)
+        await pilot.press("escape")
+        await until(pilot, lambda: not line.display)
+        assert any("no run was made" in n.message for n in app._notifications)
+        assert not list((shards.parent / "runs").glob("*"))
+        assert app.current_mode == "launch"
 
 
 def test_every_option_has_its_help_and_comes_back_as_it_was_shown() -> None:

@@ -41,7 +41,8 @@ def create(
 
     Paths are made absolute and folders and globs are replaced by the files they hold now, so that running the
     configuration again is the same run. A recipe is resolved here (which may take minutes: ``on_progress`` is told the
-    stage and the fraction done, ``cancelled`` is asked whether to stop) and copied into the run, with the rows that it chose.
+    stage and the fraction done, ``cancelled`` is asked whether to stop) and copied into the run, with the rows that it
+    chose.
 
     Raises:
         UserError: no shards given, or the folder cannot be written.

@@ -24,6 +24,7 @@ from workbench.screens.messages import Done
 from workbench.screens.options import Options, choices_of, help_of
 from workbench.text import plain
 from workbench.widgets.preflight import Basis, Plan, Preflight
+from workbench.widgets.progress import Progress
 from workbench.widgets.table import Column, Table
 
 COLUMNS = (
@@ -56,6 +57,25 @@ class ShardsCounted(Message):
 
 
 @dataclass
+class Starting(Message):
+    """How far the start is that ``cancel`` ends: a recipe is resolved first."""
+
+    cancel: threading.Event
+    stage: str
+    fraction: float
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Starting) and message.cancel is self.cancel
+
+
+@dataclass
+class NotStarted(Message):
+    """Why no run was started; empty: it was stopped."""
+
+    text: str
+
+
+@dataclass
 class Started(Message):
     """The run's process is on its way."""
 
@@ -76,7 +96,8 @@ class LaunchScreen(WorkbenchScreen):
         self.run_name = self.goal = ""
         self.every = False
         self._editing: str | None = None
-        self._starting = False
+        self._starting: threading.Event | None = None  # ends the start under way
+        self._progress = Progress()
         self._counted_for: frozenset[str] = frozenset()
         self._recipe = ""
         self._cancel = threading.Event()
@@ -86,6 +107,7 @@ class LaunchScreen(WorkbenchScreen):
         with Container(id="plan"):
             yield Table(COLUMNS, id="options")
             yield Preflight()
+        yield Static("", id="starting")
         with Vertical(id="edit"):
             yield Static("", id="edit-help")
             yield Input(id="edit-value", compact=True)
@@ -103,8 +125,10 @@ class LaunchScreen(WorkbenchScreen):
         self._replan()
 
     def on_unmount(self) -> None:
-        """Let a count go."""
+        """Let a count go, and a start that is not yet a run."""
         self._cancel.set()
+        if self._starting is not None:
+            self._starting.set()
 
     # Keys
 
@@ -135,7 +159,10 @@ class LaunchScreen(WorkbenchScreen):
         box.action_select_all()
 
     def action_leave_edit(self) -> None:
-        """Leave the option as it was."""
+        """Leave the option as it was; else stop a start whose recipe is being resolved."""
+        if self._editing is None and self._starting is not None:
+            self._starting.set()
+            return
         self._editing = None
         self.query_one("#edit").remove_class("-shown")
         self.query_one(Table).focus()
@@ -161,7 +188,7 @@ class LaunchScreen(WorkbenchScreen):
 
     def action_start(self) -> None:
         """Start the run."""
-        if self._starting:
+        if self._starting is not None:
             return
         if self._editing is not None:
             self.say("finish the option first: enter takes it, esc leaves it", wrong=True)
@@ -174,8 +201,8 @@ class LaunchScreen(WorkbenchScreen):
         except ConfigError as error:
             self.say(str(error), wrong=True)
             return
-        self._starting = True
-        self._start(config, self.run_name or None)
+        self._starting, self._progress = threading.Event(), Progress()
+        self._start(config, self.run_name or None, self._starting)
 
     # Editing
 
@@ -257,14 +284,30 @@ class LaunchScreen(WorkbenchScreen):
         self.bench.statistics[message.paths] = message.figures
         self._replan()
 
+    @on(Starting)
+    def _step(self, message: Starting) -> None:
+        if message.cancel is self._starting:
+            self._progress.tell(message.stage, message.fraction)
+            line = self.query_one("#starting", Static)
+            line.update(self._progress.line("esc stops"))
+            line.add_class("-shown")
+
+    def _start_ended(self) -> None:
+        self._starting = None
+        self.query_one("#starting").remove_class("-shown")
+
     @on(Started)
     def _started(self, message: Started) -> None:
-        self._starting = False
+        self._start_ended()
         self.bench.open_run(message.run_dir)
+
+    @on(NotStarted)
+    def _not_started(self, message: NotStarted) -> None:
+        self._start_ended()
+        self.say(message.text or "stopped: no run was made", wrong=bool(message.text))
 
     @on(Done)
     def _done(self, message: Done) -> None:
-        self._starting = False
         self.say(message.text, wrong=message.wrong)
 
     # Work
@@ -337,15 +380,22 @@ class LaunchScreen(WorkbenchScreen):
         self.post_message(ShardsCounted(paths, figures))
 
     @work(thread=True, group="start", exit_on_error=False)
-    def _start(self, config: Config, name: str | None) -> None:
+    def _start(self, config: Config, name: str | None, cancel: threading.Event) -> None:
+        from data.workers import Cancelled
         from workbench.runs import launch
         from workbench.runs.machine import refuse_if_too_large
 
+        def resolving(stage: str, fraction: float) -> None:
+            self.post_message(Starting(cancel, stage, fraction))
+
         try:
             refuse_if_too_large(config)
-            run_dir = launch.create(config, self.bench.runs_root, name)
+            run_dir = launch.create(config, self.bench.runs_root, name, resolving, cancel.is_set)
             launch.start(run_dir)
+        except Cancelled:
+            self.post_message(NotStarted(""))
+            return
         except Exception as error:  # UserError, ShardError, ConfigError: one line; nothing here may end the app
-            self.post_message(Done(str(error) or type(error).__name__, wrong=True))
+            self.post_message(NotStarted(str(error) or type(error).__name__))
             return
         self.post_message(Started(run_dir))
