@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import duckdb
+import pyarrow as pa
 
 from data.workers import cores
 
@@ -30,6 +31,17 @@ def scratch(memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
             yield database
         finally:
             database.close()
+
+
+def release(connection: duckdb.DuckDBPyConnection | None = None) -> None:
+    """Give memory kept for later use back to the system: Arrow's, and what the threads of a connection's database hold.
+
+    For a process that is about to start workers: a document of 200 MB leaves some 700 MB otherwise.
+    """
+    pa.default_memory_pool().release_unused()
+    if connection is not None:
+        connection.execute("SET threads = 1")  # ends the threads, and with them what their allocator kept
+        connection.execute(f"SET threads = {cores()}")
 
 
 def silence(connection: duckdb.DuckDBPyConnection) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 _MAGIC = b"PAR1"
+_GIANT, _LONG = 1 << 26, 1 << 16  # bytes of a document, and of a mean one beside which a giant is expected
 _SUFFIXES = (".parquet", ".parq")
 
 
@@ -141,6 +142,19 @@ def read_footer(path: str | Path) -> tuple[FileIdentity, pyarrow.parquet.FileMet
         raise unreadable(path, error) from None
     digest = hashlib.blake2b(footer, digest_size=16).hexdigest()
     return FileIdentity(path, status.st_size, status.st_mtime_ns, digest, metadata.num_rows), metadata
+
+
+def may_hold_giants(metadata: pyarrow.parquet.FileMetaData, column: str) -> bool:
+    """Whether a footer allows for documents so large (64 MiB) that not two of them should be read at once.
+
+    A footer does not state the longest value: told by row groups of that much text in long documents.
+    """
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for chunk in map(group.column, range(metadata.num_columns)):
+            size = chunk.total_uncompressed_size if chunk.path_in_schema == column else 0
+            if size >= _GIANT and size >= group.num_rows * _LONG:
+                return True
+    return False
 
 
 def _read_remote_footer(path: str) -> tuple[FileIdentity, pyarrow.parquet.FileMetaData]:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from data import workers as processes
-from data.files import FileIdentity, ShardError, absolute, expand, identify
+from data.files import FileIdentity, ShardError, absolute, expand, identify, may_hold_giants, read_footer
 from data.workers import Cancelled
 
 __all__ = ["Cancelled", "Pack", "default_cache", "find_packs", "first_copies", "inputs", "pack_shard", "pack_shards"]
@@ -202,10 +202,16 @@ def pack_shards(
     """
     shards = [os.fspath(path) for path in paths]
     outcome: dict[int, ShardError] = {}
-    missing = []
+    missing: list[int] = []
+    alone: set[int] = set()
     for index, shard in enumerate(shards):
         try:
-            if not is_pack(shard) and not pack_folder(identify(shard), encoding, column, cache).exists():
+            if is_pack(shard):
+                continue
+            identity, metadata = read_footer(shard)
+            if not pack_folder(identity, encoding, column, cache).exists():
+                if may_hold_giants(metadata, column):
+                    alone.add(len(missing))
                 missing.append(index)
         except ShardError as error:
             outcome[index] = error
@@ -236,7 +242,7 @@ def pack_shards(
 
     jobs = [{"path": absolute(shards[i]), "encoding": encoding, "column": column, "cache": str(cache)} for i in missing]
     finished = (
-        processes.run("data.packed:_job", jobs, workers=count, on_progress=report, cancelled=cancelled)
+        processes.run("data.packed:_job", jobs, workers=count, alone=alone, on_progress=report, cancelled=cancelled)
         if count > 1
         else iter(())
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -35,6 +36,7 @@ _ABANDONED_SECONDS = 3600
 # Here every tiktoken pattern ends a piece: no pattern joins a letter with a blank behind it, and each begins a new
 # piece with " letter". So a document cut here has the tokens of the whole.
 _SAFE_CUT = re.compile(r"(?<=[A-Za-z]) (?=[A-Za-z])")
+_SAFE_CUT_UTF8 = re.compile(_SAFE_CUT.pattern.encode())
 
 
 def pack(
@@ -104,15 +106,6 @@ def write_subset(pack: Pack, rows: npt.NDArray[np.int64], folder: Path) -> Pack:
     return Pack.open(folder)
 
 
-def texts(path: str, column: str) -> Iterator[tuple[int, list[str | None]]]:
-    """A shard's text column in batches of bounded size: (first row, texts). Raises ShardError, naming the place."""
-    for row, values in arrays(path, column, _BATCH_ROWS):
-        try:
-            yield row, values.to_pylist()
-        except UnicodeDecodeError:
-            raise _no_utf8(path, row) from None
-
-
 def arrays(path: str, column: str, rows: int = 1 << 20) -> Iterator[tuple[int, pa.Array]]:
     """A shard's text column as Arrow arrays of at most so many rows, bounded in size: (first row, text or null).
 
@@ -135,15 +128,23 @@ def arrays(path: str, column: str, rows: int = 1 << 20) -> Iterator[tuple[int, p
         raise unreadable(path, error) from None
 
 
-def documents(path: str, column: str) -> Iterator[tuple[int, pa.LargeStringArray]]:
+def documents(path: str, column: str, rows: int = 1 << 20) -> Iterator[tuple[int, pa.LargeStringArray]]:
     """As ``arrays``, as valid UTF-8 in ``large_string`` arrays. Raises ShardError, naming the place."""
-    for row, values in arrays(path, column):
+    for row, values in arrays(path, column, rows):
         try:
             values = values.cast(pa.large_string())
             values.validate(full=True)
         except pa.ArrowInvalid:
             raise _no_utf8(path, row) from None
         yield row, values
+
+
+def utf8(texts: pa.LargeStringArray) -> Iterator[memoryview]:
+    """The UTF-8 bytes of each text, where they lie; a null has none."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1].tolist()
+    raw = memoryview(texts.buffers()[2] or b"")
+    for begin, end in itertools.pairwise(offsets):
+        yield raw[begin:end]
 
 
 def _no_utf8(path: str, row: int) -> ShardError:
@@ -174,6 +175,19 @@ def encode(encoder: tiktoken.Encoding, text: str) -> Iterator[npt.NDArray[np.uin
     yield encoder.encode_to_numpy(rest, allowed_special=set(), disallowed_special=())
 
 
+def encode_utf8(encoder: tiktoken.Encoding, raw: memoryview) -> Iterator[npt.NDArray[np.uint32]]:
+    """As ``encode``, of UTF-8 bytes; of a giant document no more than a piece is a Python string at any time, which
+    takes up to four bytes a character."""
+    begin = 0
+    while len(raw) - begin > 2 * _PIECE:
+        cut = _SAFE_CUT_UTF8.search(raw, begin + _PIECE)
+        if cut is None:
+            break
+        yield from encode(encoder, str(raw[begin : cut.start()], "utf-8"))
+        begin = cut.start()
+    yield from encode(encoder, str(raw[begin:], "utf-8"))
+
+
 def _write_documents(
     writer: _Writer,
     identity: FileIdentity,
@@ -186,18 +200,17 @@ def _write_documents(
     separator = np.array([eot], token_dtype(encoder.n_vocab))
     position, empty, done = 0, 0, 0
     writer.write("offsets", np.zeros(1, np.int64))
-    for first_row, batch in texts(identity.path, column):
+    for first_row, batch in documents(identity.path, column, _BATCH_ROWS):
         offsets, rows, digests, sizes = [], [], [], []
-        for row, text in enumerate(batch, first_row):
-            if not text:
+        for row, raw in enumerate(utf8(batch), first_row):
+            if not raw:
                 empty += 1
                 continue
-            for tokens in encode(encoder, text):
+            for tokens in encode_utf8(encoder, raw):
                 writer.write("tokens", tokens)
                 position += len(tokens)
             writer.write("tokens", separator)
             position += 1
-            raw = text.encode()
             offsets.append(position)
             rows.append(row)
             sizes.append(len(raw))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-NORMALISER = "lower, words of letters digits _ non-ascii, 2"  # changes whenever the hashes below would
+NORMALISER = "lower, words of letters digits _ non-ascii, 3"  # changes whenever the hashes below would
 WORDS = 5  # of a shingle, as FineWeb (Penedo et al. 2024)
 LINE_BYTES = 40
 SLICE = 1 << 19  # bytes worked on at once: its arrays stay in the cache
@@ -53,20 +53,19 @@ def slices(texts: pa.LargeStringArray) -> Iterator[tuple[pa.LargeStringArray, in
     """The documents of an array without nulls, lower-cased, in arrays of about ``SLICE`` bytes.
 
     Yields (array, index of its first document, False); a document over twice that long comes as several arrays of one
-    piece each, (piece, its index, True), that overlap by ``WORDS`` - 1 words.
+    piece each, (piece, its index, True), that overlap by ``WORDS`` - 1 words. No more than a slice is copied at once.
     """
-    lower = pc.utf8_lower(texts)
-    offsets = np.frombuffer(lower.buffers()[1], np.int64)[lower.offset : lower.offset + len(lower) + 1]
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1]
     begin = 0
-    while begin < len(lower):
+    while begin < len(texts):
         end = int(np.searchsorted(offsets, offsets[begin] + SLICE, side="right")) - 1
         if end <= begin:
             if offsets[begin + 1] - offsets[begin] > 2 * SLICE:
-                yield from ((piece, begin, True) for piece in _pieces(lower, begin))
+                yield from ((piece, begin, True) for piece in _pieces(texts, begin))
                 begin += 1
                 continue
             end = begin + 1
-        yield lower.slice(begin, end - begin), begin, False
+        yield pc.utf8_lower(texts.slice(begin, end - begin)), begin, False
         begin = end
 
 
@@ -123,24 +122,34 @@ def smallest_sets(texts: pa.LargeStringArray, kept: int) -> Iterator[tuple[U32, 
         yield longer, np.array([len(longer)], np.int64)
 
 
-def _pieces(lower: pa.LargeStringArray, index: int) -> Iterator[pa.LargeStringArray]:
-    """One long document in arrays of one piece each, cut at blanks; a piece repeats the last words before it."""
-    offsets = np.frombuffer(lower.buffers()[1], np.int64)
-    data = lower.buffers()[2]
-    begin, stop = int(offsets[lower.offset + index]), int(offsets[lower.offset + index + 1])
+def _pieces(texts: pa.LargeStringArray, index: int) -> Iterator[pa.LargeStringArray]:
+    """One long document, lower-cased, in arrays of one piece each, cut at blanks; a piece repeats the last words before
+    it."""
+    offsets = np.frombuffer(texts.buffers()[1], np.int64)
+    data = texts.buffers()[2]
+    begin, stop = (int(offset) for offset in offsets[texts.offset + index : texts.offset + index + 2])
     raw = np.frombuffer(data, np.uint8)
-    reach = begin
-    while reach < stop:
-        end = min(stop, reach + SLICE)
+    carried = b""
+    while begin < stop:
+        end = min(stop, begin + SLICE)
         if end < stop:
-            blanks = np.flatnonzero(raw[max(reach + 1, end - (1 << 16)) : end] <= 32)
+            low = max(begin + 1, end - (1 << 16))
+            blanks = np.flatnonzero(raw[low:end] <= 32)
             if len(blanks):
-                end = max(reach + 1, end - (1 << 16)) + int(blanks[-1])
+                end = low + int(blanks[-1])
             else:  # no blank in 64 KiB: any character's first byte
                 while end < stop and raw[end] & 0xC0 == 0x80:
                     end += 1
-        yield pa.LargeStringArray.from_buffers(1, pa.array([begin, end], pa.int64()).buffers()[1], data)
-        reach, begin = end, _back(raw, reach, end)
+        lower = pc.utf8_lower(_one(data, begin, end))[0].as_buffer().to_pybytes()
+        piece = carried + lower
+        yield _one(pa.py_buffer(piece), 0, len(piece))
+        carried = lower[_back(np.frombuffer(lower, np.uint8), 0, len(lower)) :]
+        begin = end
+
+
+def _one(data: pa.Buffer, begin: int, end: int) -> pa.LargeStringArray:
+    """The bytes of a buffer from ``begin`` to ``end`` as an array of one text."""
+    return pa.LargeStringArray.from_buffers(1, pa.array([begin, end], pa.int64()).buffers()[1], data)
 
 
 def _back(raw: npt.NDArray[np.uint8], floor: int, end: int) -> int:

@@ -24,7 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data import workers as processes
-from data.files import FileIdentity, ShardError, absolute, identify, unchanged
+from data.files import FileIdentity, ShardError, absolute, identify, may_hold_giants, read_footer, unchanged
 from data.packing import documents
 from data.sketch import SCHEMA, algorithm, sketch
 
@@ -98,11 +98,15 @@ def sketch_shards(
         cancelled: asked several times a second; yes raises Cancelled. Shards done by then stay in the cache.
     """
     found: dict[int, Sketches | ShardError] = {}
+    giant: set[int] = set()
     for index, path in enumerate(paths):
         try:
-            kept = find(identify(path), column, cache)
+            identity, metadata = read_footer(path)
+            kept = find(identity, column, cache)
             if kept is not None:
                 found[index] = kept
+            elif may_hold_giants(metadata, column):
+                giant.add(index)
         except ShardError as error:
             found[index] = error
     missing = [index for index in range(len(paths)) if index not in found]
@@ -114,8 +118,9 @@ def sketch_shards(
     jobs = [{"path": absolute(paths[i]), "column": column, "cache": str(cache)} for i in missing]
     if jobs:
         count = min(workers or processes.cores(), len(jobs))
+        alone = {job for job, index in enumerate(missing) if index in giant}
         for job, value in processes.run(
-            "data.sketches:_job", jobs, workers=count, on_progress=report, cancelled=cancelled
+            "data.sketches:_job", jobs, workers=count, alone=alone, on_progress=report, cancelled=cancelled
         ):
             if not isinstance(value, ShardError):
                 value = Sketches(FileIdentity(**value["identity"]), value["path"], value["documents"])

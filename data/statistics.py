@@ -21,6 +21,7 @@ import pyarrow as pa
 from data import packed, tokens
 from data import worth as worths
 from data.catalogue import ROW, SCAN, Catalogue, FileProblem, ShardFile, escaped, interruptible, quoted, reading
+from data.database import release
 from data.encoding import load
 from data.figures import COLUMN, COUNTED, ESTIMATED, MIXED, FileStatistics, Lengths, Statistics
 from data.files import ShardError, unchanged
@@ -129,8 +130,10 @@ class _Work:
                 self.result.errors.append(FileProblem.of(path, error))
             bad.add(path)
 
+        parts = [self.tokens_in(index, file) for index, file in enumerate(self.files) if file.path in known]
+        release(self.cursor)
         found = worths.measure(
-            [self.tokens_in(index, file) for index, file in enumerate(self.files) if file.path in known],
+            parts,
             exact=exact,
             column=self.catalogue.column,
             cache=self.cache,
@@ -188,7 +191,9 @@ class _Work:
             on_error=lambda path, error: self.result.errors.append(FileProblem.of(path, error)),
             cancelled=self.cancelled,
         )
-        return {pack.identity.path: pack for pack in found}
+        packs = {pack.identity.path: pack for pack in found}
+        release()
+        return packs
 
     def one_file(self, index: int, file: ShardFile, pack: packed.Pack | None) -> FileStatistics:
         """Read one file's documents into the table. Raises ShardError, and then leaves none of them there."""

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,6 +48,7 @@ def run(
     jobs: Sequence[Job],
     *,
     workers: int,
+    alone: Collection[int] = (),
     on_progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> Iterator[tuple[int, Any]]:
@@ -55,6 +56,7 @@ def run(
 
     Args:
         function: "module:name"; jobs and results are JSON values.
+        alone: indices of jobs that need much memory: one worker does them all, one after the other, before others.
         on_progress: called here, in the caller's thread, with the job's index and what the job reported.
         cancelled: asked several times a second; when it says yes, the workers are ended and Cancelled is raised.
 
@@ -63,9 +65,11 @@ def run(
     """
     messages: queue.SimpleQueue[tuple[str, int, Any]] = queue.SimpleQueue()
     todo: queue.SimpleQueue[int] = queue.SimpleQueue()
+    large: queue.SimpleQueue[int] = queue.SimpleQueue()
     for index in range(len(jobs)):
-        todo.put(index)
-    team = [_Worker(function, jobs, todo, messages) for _ in range(max(1, min(workers, len(jobs))))]
+        (large if index in alone else todo).put(index)
+    size = max(1, min(workers, len(jobs)))
+    team = [_Worker(function, jobs, (todo,) if n else (large, todo), messages) for n in range(size)]
     try:
         open_jobs = len(jobs)
         while open_jobs:
@@ -92,7 +96,11 @@ class _Worker:
     """One process at a time, and the thread that feeds it; a process that died is replaced for the next job."""
 
     def __init__(
-        self, function: str, jobs: Sequence[Job], todo: queue.SimpleQueue[int], out: queue.SimpleQueue[Any]
+        self,
+        function: str,
+        jobs: Sequence[Job],
+        todo: Sequence[queue.SimpleQueue[int]],
+        out: queue.SimpleQueue[Any],
     ) -> None:
         self._function, self._jobs, self._todo, self._out = function, jobs, todo, out
         self._process: subprocess.Popen[bytes] | None = None
@@ -120,9 +128,8 @@ class _Worker:
     def _feed(self) -> None:
         try:
             while not self._stopped.is_set():
-                try:
-                    index = self._todo.get_nowait()
-                except queue.Empty:
+                index = self._next()
+                if index is None:
                     return
                 try:
                     self._one(index)
@@ -131,6 +138,12 @@ class _Worker:
         finally:
             self._finish()
             self._errors.close()
+
+    def _next(self) -> int | None:
+        for jobs in self._todo:
+            with contextlib.suppress(queue.Empty):
+                return jobs.get_nowait()
+        return None
 
     def _one(self, index: int) -> None:
         process = self._started()

@@ -127,3 +127,9 @@ def test_packing_from_a_thread_of_a_textual_app(tmp_path: Path, write_shard) -> 
 
     asyncio.run(drive())
     assert found == [20, 20, 20]
+
+
+def test_large_jobs_share_one_worker() -> None:
+    behaviours = ["ok"] * 6
+    found = dict(workers.run("tests.data.test_workers:echo", jobs(*behaviours), workers=3, alone={1, 3, 5}))
+    assert sorted(found) == list(range(6)) and len({found[index][1] for index in (1, 3, 5)}) == 1
