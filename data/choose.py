@@ -6,94 +6,29 @@ none of a held-out document's copies is trained on; which groups depends on noth
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data import near, statistics
-from data.catalogue import ROW, SCAN, Catalogue, FileProblem, ShardFile, escaped, interruptible, quoted, reading
-from data.files import FileIdentity, ShardError, unchanged
-from data.filters import conditions
+from data.catalogue import Catalogue, FileProblem, ShardFile
+from data.choice import HELD_OUT, TRAIN, Choice, Stage, write_keep
+from data.database import release
+from data.files import ShardError
+from data.passing import Documents, Passing, judged
 from data.recipe import Recipe, RecipeError
-from data.workers import Cancelled
 
-KEEP_NAME = "keep.parquet"
-KEEP_FORMAT = 1
-TRAIN, HELD_OUT = "train", "heldout"
+__all__ = ["HELD_OUT", "TRAIN", "Choice", "Stage", "choose", "write_keep"]
+
 DEFAULT_FRACTION = 0.01
 
 I64 = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Progress = Callable[[str, float], None]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What is left after one step of a recipe. Tokens without separators."""
-
-    name: str
-    documents: int
-    tokens: int
-
-
-@dataclass
-class Choice:
-    """A recipe's effect on some shards.
-
-    Attributes:
-        rows: by file, rows trained on and rows held out: int64, ascending.
-        stages: from "with text" to what is kept, in order.
-        unique_tokens, effective_tokens: of the training documents, exact copies once; near copies once (None where
-            near copies were not looked for).
-        leaked_documents, near_leaked_documents: held-out documents of which an exact, or a near copy is trained on,
-            as measured; None where near copies were not looked for.
-        tokens_note: where the token counts come from.
-    """
-
-    recipe: Recipe
-    files: list[FileIdentity]
-    rows: dict[str, tuple[I64, I64]]
-    stages: list[Stage]
-    train_documents: int
-    train_tokens: int
-    unique_documents: int
-    unique_tokens: int
-    effective_documents: int | None
-    effective_tokens: int | None
-    held_out_documents: int
-    held_out_tokens: int
-    leaked_documents: int
-    near_leaked_documents: int | None
-    tokens_note: str
-    errors: list[FileProblem] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All but the rows, as plain JSON values."""
-        left_out = ("recipe", "files", "rows")
-        plain = {name: value for name, value in vars(self).items() if name not in left_out}
-        return {
-            "deduplicate": self.recipe.deduplicate,
-            **plain,
-            "stages": [asdict(stage) for stage in self.stages],
-            "errors": [asdict(error) for error in self.errors],
-        }
-
-    def epochs(self, planned_tokens: float) -> tuple[float, float | None]:
-        """Passes that so many tokens make over the training tokens, and over the effective ones."""
-        effective = self.effective_tokens
-        return (
-            planned_tokens / self.train_tokens if self.train_tokens else math.inf,
-            None if effective is None else planned_tokens / effective if effective else math.inf,
-        )
 
 
 def choose(
@@ -121,17 +56,17 @@ def choose(
     count = exact_tokens
     if count is None:
         count = (recipe.filter.min_tokens, recipe.filter.max_tokens) != (None, None)
-    judged = _judged(recipe, catalogue)
+    fit = judged(recipe, catalogue)
     with statistics.documents(
-        judged.catalogue,
+        fit.catalogue,
         exact_tokens=count,
         encoding=encoding,
         cache=cache,
         on_progress=on_progress,
         cancelled=cancelled,
     ) as (cursor, files, found):
-        errors = [*judged.errors, *(e for e in found.errors if e not in judged.errors)]
-        passing = _Passing(cursor, recipe, cancelled)
+        errors = [*fit.errors, *(e for e in found.errors if e not in fit.errors)]
+        passing = Passing(cursor, recipe, cancelled)
         for index, file in enumerate(files):
             if file.path in {entry.file for entry in found.by_file}:
                 try:
@@ -141,123 +76,15 @@ def choose(
                     passing.forget(index)
         table = passing.table()
         note = _note(found)
-    groups = _near_groups(recipe, judged.catalogue, files, table, errors, cache, on_progress, cancelled)
+    groups = _near_groups(recipe, fit.catalogue, files, table, errors, cache, on_progress, cancelled)
     return _Choosing(recipe, files, table, groups, errors, note).choose(default_fraction if held_out else None)
-
-
-def write_keep(choice: Choice, recipe_text: str, path: Path) -> None:
-    """Write the keep-list: columns file, row, split; the recipe, its effect and the shards' identities as metadata.
-
-    The engine reads it (``engine.keep``). Written whole or not at all; raises OSError.
-    """
-    about = {
-        "format": KEEP_FORMAT,
-        "recipe": recipe_text,
-        "files": [identity.to_dict() for identity in choice.files],
-        "effect": choice.to_dict(),
-    }
-    names = [identity.path for identity in choice.files]
-    numbers: list[I64] = []
-    places: list[I64] = []
-    splits: list[I64] = []
-    for index, name in enumerate(names):
-        for split, rows in enumerate(choice.rows.get(name, ())):
-            numbers.append(rows)
-            places.append(np.full(len(rows), index, np.int64))
-            splits.append(np.full(len(rows), split, np.int64))
-    table = pa.table(
-        {
-            "file": pa.DictionaryArray.from_arrays(pa.array(_joined(places), pa.int32()), pa.array(names, pa.string())),
-            "row": _joined(numbers),
-            "split": pa.DictionaryArray.from_arrays(pa.array(_joined(splits), pa.int8()), pa.array([TRAIN, HELD_OUT])),
-        }
-    ).replace_schema_metadata({"gptbench": json.dumps(about)})
-    temporary = path.with_name(f".{path.name}.part")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(path)
-
-
-@dataclass
-class _Judged:
-    catalogue: Catalogue
-    errors: list[FileProblem]
-
-
-def _judged(recipe: Recipe, catalogue: Catalogue) -> _Judged:
-    """The files that the filters can be asked of, as a catalogue; those that lack a column are errors."""
-    lacking: list[FileProblem] = []
-    paths = []
-    for file in catalogue.files:
-        try:
-            recipe.check_columns(file.columns)
-        except ShardError as error:
-            lacking.append(FileProblem.of(file.path, error))
-            continue
-        paths.append(file.path)
-    if not paths:
-        problem = (lacking or catalogue.errors or [FileProblem("recipe", "no shard was given")])[0]
-        raise RecipeError(f"{problem.file}: {problem.error}")
-    if not lacking:
-        return _Judged(catalogue, list(catalogue.errors))
-    return _Judged(Catalogue(paths, column=catalogue.column), [*catalogue.errors, *lacking])
-
-
-@dataclass(frozen=True)
-class _Table:
-    """Documents, ordered by file and row. ``passes``: bool, of the filters."""
-
-    file: I64
-    row: I64
-    hash: npt.NDArray[np.uint64]
-    bytes: I64
-    tokens: npt.NDArray[np.float64]
-    passes: Mask
-
-
-class _Passing:
-    """The filters, asked of each file."""
-
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, recipe: Recipe, cancelled: Callable[[], bool] | None) -> None:
-        self.cursor, self.recipe, self.cancelled = cursor, recipe, cancelled
-        self.cursor.execute("CREATE OR REPLACE TEMP TABLE passing (file INTEGER, row BIGINT)")
-
-    def add(self, index: int, file: ShardFile) -> None:
-        text, f = quoted(file.text_column or ""), self.recipe.filter
-        where, values = conditions(f.on_columns(), file.columns)
-        for sign, bound in ((">=", f.min_characters), ("<=", f.max_characters)):
-            if bound is not None:
-                where += f" AND length({text}) {sign} {int(bound)}"
-        if self.cancelled is not None and self.cancelled():
-            raise Cancelled
-        with interruptible(self.cursor, self.cancelled), reading(file.path):
-            self.cursor.execute(
-                f"INSERT INTO passing SELECT {index}, {ROW} FROM {SCAN} WHERE {where} AND {text} <> ''",
-                [escaped(file.path), *values],
-            )
-        unchanged(file.identity)
-
-    def forget(self, index: int) -> None:
-        self.cursor.execute("DELETE FROM passing WHERE file = ?", [index])
-        self.cursor.execute("DELETE FROM documents WHERE file = ?", [index])
-
-    def table(self) -> _Table:
-        low, high = self.recipe.filter.min_tokens, self.recipe.filter.max_tokens
-        found = self.cursor.execute(
-            """SELECT file, row, hash, bytes, tokens, passing.row IS NOT NULL AND tokens BETWEEN ? AND ? AS passes
-               FROM documents LEFT JOIN passing USING (file, row) ORDER BY file, row""",
-            [low or 0, math.inf if high is None else high],
-        ).fetchnumpy()
-        return _Table(
-            found["file"].astype(np.int64), found["row"].astype(np.int64), found["hash"].astype(np.uint64),
-            found["bytes"].astype(np.int64), found["tokens"].astype(np.float64), np.asarray(found["passes"], bool),
-        )  # fmt: skip
 
 
 def _near_groups(
     recipe: Recipe,
     catalogue: Catalogue,
     files: Sequence[ShardFile],
-    table: _Table,
+    table: Documents,
     errors: list[FileProblem],
     cache: Path | None,
     on_progress: Progress | None,
@@ -271,6 +98,9 @@ def _near_groups(
         if path not in {problem.file for problem in errors}:
             errors.append(FileProblem.of(path, error))
 
+    cursor = catalogue.cursor()
+    release(cursor)
+    cursor.close()
     clusters = near.clusters(catalogue, cache=cache, on_progress=on_progress, on_error=failed, cancelled=cancelled)
     try:
         groups = np.full(len(table.row), -1, np.int64)
@@ -292,7 +122,7 @@ def _near_groups(
 class _Choosing:
     recipe: Recipe
     files: Sequence[ShardFile]
-    table: _Table
+    table: Documents
     near: I64 | None
     errors: list[FileProblem]
     note: str
@@ -397,10 +227,6 @@ def _first(groups: I64, among: Mask) -> Mask:
     mask = np.zeros(len(among), bool)
     mask[chosen[first]] = True
     return mask
-
-
-def _joined(parts: list[I64]) -> I64:
-    return np.concatenate([np.zeros(0, np.int64), *parts]).astype(np.int64)
 
 
 def _note(found: statistics.Statistics) -> str:
