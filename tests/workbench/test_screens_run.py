@@ -15,6 +15,7 @@ from engine import process
 from engine.events import EventWriter
 from tests.workbench.conftest import Wait
 from tests.workbench.folders import NOW, make_run
+from workbench import remember
 from workbench.app import GptbenchApp
 from workbench.plot import SKY
 from workbench.runs.follow import Follower
@@ -26,6 +27,8 @@ from workbench.widgets.chart import ChartView
 from workbench.widgets.log_view import LogView, _overlap
 from workbench.widgets.plateau_pane import PlateauPane, lines, verdict_line
 from workbench.widgets.run_header import RunHeader, RunStatus
+from workbench.widgets.samples_pane import SamplesPane
+from workbench.widgets.table import Table
 
 
 def chart(app: GptbenchApp, name: str = "loss") -> str:
@@ -404,3 +407,78 @@ def test_the_pane_ranks_causes_and_shows_text_as_text() -> None:
 )
 def test_a_growing_log_is_written_from_where_it_grew(old: list[str], new: list[str], same: int) -> None:
     assert _overlap(old, new) == same
+
+
+async def test_samples_have_a_pane_and_the_machine_a_line(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=100)
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(100, 24)) as pilot:
+        await until(pilot, lambda: "val" in chart(app))
+        screen = app.screen
+        header, pane = screen.query_one(RunHeader), screen.query_one(SamplesPane)
+        assert header.size.height == 2 and "samples" not in str(screen.query_one("#tabs", Static).content)
+        process.write(run_dir, os.getpid())
+        writer = EventWriter(run_dir)
+        for step in (50, 100):
+            writer.write("sample", step=step, prompt="Once upon", text=f" a time \x1b[31m[red]{step}", index=0, seed=1)
+        writer.write("sample", step="x", prompt=None, text=[1])
+        writer.write("system", gpu_utilisation=97.0, gpu_power=312.4, memory_used=41 << 30, cpu_percent=103.0)
+        writer.close()
+        await until(pilot, lambda: "GPU 97%  312 W  card memory 41 GiB  CPU 103%" in header.render().plain)
+        await until(pilot, lambda: "samples" in str(screen.query_one("#tabs", Static).content))
+        await until(pilot, lambda: header.size.height == 3)
+        await pilot.press("left_square_bracket")
+        await until(pilot, lambda: screen.focused is pane)
+        shown = str(pane.query_one(Static).content).split("\n")
+        assert shown == [
+            "step 100", "▸ Once upon a time ␛[31m[red]100", "", "step 50", "▸ Once upon a time ␛[31m[red]50"
+        ]  # fmt: skip
+
+
+async def test_the_log_is_searched(here: Path, until: Wait) -> None:
+    log = "".join(f"step {i} loss 3.{i}\n\n" + ("[red] WARNING slow disk\n" if i % 40 == 7 else "") for i in range(100))
+    run_dir = make_run(here / "runs", steps=5, log=log + "x" * 90 + "slow\n")
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(92, 24), notifications=True) as pilot:
+        view = app.screen.query_one(LogView)
+        await until(pilot, lambda: len(view.lines) > 100)
+        tabs = app.screen.query_one("#tabs", Static)
+        await pilot.press("slash", *"warn", "enter")
+        await until(pilot, lambda: "log 1/3" in str(tabs.content) and app.screen.focused is view)
+        first = view.lines.index("[red] WARNING slow disk")
+        await until(pilot, lambda: view._row == first)
+        assert view.scroll_offset.y <= first < view.scroll_offset.y + view.size.height
+        assert any(s.style and s.style.reverse for s in view.render_line(first - view.scroll_offset.y))
+        await pilot.press("N")
+        await until(pilot, lambda: "log 3/3" in str(tabs.content))
+        await pilot.press("n", "n")
+        await until(pilot, lambda: "log 2/3" in str(tabs.content))
+        with (run_dir / "engine.log").open("a") as file:
+            file.write("one more warning\n")
+        await until(pilot, lambda: view.lines[-1] == "one more warning")
+        await pilot.press("n", "n")
+        await until(pilot, lambda: "log 4/4" in str(tabs.content))
+        view.search("xslow")  # broken by the wrap
+        await until(pilot, lambda: "log 1/1" in str(tabs.content))
+        await pilot.press("slash", "ctrl+a", "ctrl+k", *"nowhere", "enter")
+        await until(pilot, lambda: any("nowhere" in n.message for n in app._notifications))
+        assert "log " in str(tabs.content) and "/" not in str(tabs.content)
+
+
+async def test_directory_and_summary_are_copied_and_kept_in_a_file(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=100)
+    app = GptbenchApp(here / "runs", clock=lambda: NOW)
+    copied = remember.folder() / remember.COPIED_NAME
+    async with app.run_test(size=(100, 24), notifications=True) as pilot:
+        await until(pilot, lambda: app.screen.query(Table) and app.screen.query_one(Table).row_count)
+        await pilot.press("y")
+        await until(pilot, lambda: any(str(copied) in n.message for n in app._notifications))
+        assert app.clipboard == str(run_dir) and copied.read_text() == f"{run_dir}\n"
+        await pilot.press("Y")
+        await until(pilot, lambda: copied.read_text().startswith("demo-1m-20250615-150000, dead, step 100/800, val "))
+        await pilot.press("enter")
+        await until(pilot, lambda: app.screen.query(RunHeader) and app.screen.query_one(RunHeader).status)
+        await pilot.press("Y")
+        assert app.clipboard.startswith("demo-1m-20250615-150000, dead, step 100/800, train ")
+        await pilot.press("y")
+        assert app.clipboard == str(run_dir)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, cast
 
+from textual import work
 from textual.app import ComposeResult
 from textual.screen import Screen
 from textual.widgets import Footer
@@ -45,3 +46,18 @@ class WorkbenchScreen(Screen[None]):
     def say(self, text: str, *, wrong: bool = False) -> None:
         """A short notice that goes away by itself; ``text`` may come from files."""
         self.notify(plain(text), severity="error" if wrong else "information", markup=False, timeout=8 if wrong else 4)
+
+    def copy(self, text: str) -> None:
+        """Put text on the terminal's clipboard (OSC 52), and into a file for terminals that have none."""
+        self.app.copy_to_clipboard(text)
+        self._keep_copied(text)
+
+    @work(thread=True, group="copy", exit_on_error=False)
+    def _keep_copied(self, text: str) -> None:
+        from workbench import remember
+
+        try:
+            said = f"copied; no clipboard here? it is in {remember.keep_copied(text)}"
+        except OSError as error:
+            said = f"copied to the terminal's clipboard; no file of it: {error}"
+        self.app.call_from_thread(self.say, said)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from textual.message import Message
 
@@ -25,6 +26,7 @@ from workbench.widgets.run_header import RunStatus
 
 _BYTES = 8 << 20  # read between two looks at what else there is to do
 _LOG_LINES = 500
+_SAMPLES = 60
 _PATIENCE = 0.7  # seconds between two pictures of a run that is still being read
 _ASK = 1.0  # seconds: a thread that is not told to end would keep a closed workbench from ending
 
@@ -52,6 +54,17 @@ class LogChanged(Message):
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, LogChanged)
+
+
+@dataclass
+class Sampled(Message):
+    """The newest samples, in order, not yet escaped."""
+
+    run_dir: Path
+    samples: list[dict[str, Any]]
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Sampled)
 
 
 @dataclass
@@ -83,6 +96,7 @@ class RunFeed:
         self._paused = self._ended = self._explain = False
         self._status: RunStatus | None = None
         self._log: tuple[int, int] | None = None
+        self._sampled: list[dict[str, Any]] = []
         self._explained = (-1, "")
         self._reported = -_PATIENCE
 
@@ -141,6 +155,10 @@ class RunFeed:
                 rows = draw(request, history, axes)
                 self.post(FigureDrawn(self.run_dir, name, rows, axes.shown, axes.whole))
         self._read_log(follower)
+        newest = history.samples[-_SAMPLES:]
+        if newest != self._sampled:
+            self._sampled = newest
+            self.post(Sampled(self.run_dir, newest))
         evaluations = (sum(len(columns) for columns in history.evals.values()), state)
         if caught_up and (self._explain or (evaluations != self._explained and evaluations[0])):
             self._explained, self._explain = evaluations, False

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from engine.events import number
 from workbench.plot import (
     BLUE,
     GREY,
@@ -28,6 +29,7 @@ from workbench.plot import (
 from workbench.runs.history import Columns, History
 from workbench.screens.x_axis import XAxis, horizon, marks, phases
 from workbench.text import plain
+from workbench.widgets.format import size
 from workbench.widgets.run_header import RunStatus
 
 __all__ = ["FIGURES", "Axes", "Request", "View", "draw", "horizon", "smoothing", "status"]
@@ -270,8 +272,25 @@ def status(history: History, name: str, state: str) -> RunStatus:
         eta=eta,
         device=plain(history.start.get("device_name") or history.start.get("device") or ""),
         doing=_doing(history, state),
+        system=_system(history.system) if state == "running" else "",
         lost=bool(len(steps)) and not math.isfinite(steps.last("loss")),
     )
+
+
+def _system(event: dict[str, Any]) -> str:
+    """A ``system`` event as a line; what the machine does not tell is left out."""
+    told = (
+        ("GPU", "gpu_utilisation", lambda v: f"{v:.0f}%"),
+        ("", "gpu_power", lambda v: f"{v:.0f} W"),
+        ("", "gpu_temperature", lambda v: f"{v:.0f} °C"),
+        ("card memory", "memory_used", size),
+        ("CPU", "cpu_percent", lambda v: f"{v:.0f}%"),
+        ("host memory", "memory_host", size),
+    )
+    if "gpu_utilisation" not in event:  # on a CPU both are the resident bytes
+        event = {key: value for key, value in event.items() if key != "memory_used"}
+    values = [(label, number(event, key), show) for label, key, show in told]
+    return "  ".join(f"{label} {show(value)}".strip() for label, value, show in values if math.isfinite(value))
 
 
 def _doing(history: History, state: str) -> str:

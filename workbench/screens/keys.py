@@ -135,6 +135,11 @@ RUN = (
     Key("o", "clip", "", "leave far outliers outside the y axis, or show them"),
     Key("left_square_bracket", "pane(-1)", "", "previous pane", "["),
     Key("right_square_bracket", "pane(1)", "panes", "next pane", "[ ]"),
+    Key("slash", "log_search", "", "search the log; n and N go to the next and the previous match", "/"),
+    Key("n", "log_match(1)", "", "next match of the log's search"),
+    Key("N", "log_match(-1)", "", "previous match"),
+    Key("y", "copy", "", "copy the run's directory to the clipboard (OSC 52), and into a file"),
+    Key("Y", "copy_line", "", "copy the run in one line: state, step, losses, verdict"),
     Key("f", "full", "full", "this pane alone on the screen, or all of them"),
 )
 
@@ -149,6 +154,8 @@ RUNS = (
     Key("D", "delete", "", "delete the run under the cursor, after a question; never one that runs"),
     Key("R", "rename", "", "rename the run under the cursor"),
     Key("N", "note", "", "write a note about the run under the cursor"),
+    Key("y", "copy", "", "copy the directory of the run under the cursor to the clipboard (OSC 52), and into a file"),
+    Key("Y", "copy_line", "", "copy the run in one line: state, step, losses, verdict"),
     Key("escape", "clear_filter", "", "show all runs; take all marks away", "esc"),
 )
 

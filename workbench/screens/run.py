@@ -17,13 +17,14 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from workbench.screens.charts import ChartKeys
-from workbench.screens.feed import Evaluated, FigureDrawn, LogChanged, RunFeed
+from workbench.screens.feed import Evaluated, FigureDrawn, LogChanged, RunFeed, Sampled
 from workbench.screens.keys import RUN, bindings
 from workbench.screens.messages import Diagnosed, Done, StatusChanged
 from workbench.widgets.chart import ChartView
 from workbench.widgets.log_view import LogView
 from workbench.widgets.plateau_pane import PlateauPane, verdict_line
-from workbench.widgets.run_header import RunHeader
+from workbench.widgets.run_header import RunHeader, one_line
+from workbench.widgets.samples_pane import SamplesPane
 
 EXPLAIN_EVERY = 4.0  # seconds between two diagnoses, at least
 PANES = ("why", "lr", "log")
@@ -43,6 +44,7 @@ class RunScreen(ChartKeys):
         self.feed: RunFeed | None = None
         self._pane = 0
         self._full = False
+        self._found = ""  # which match of the log's search, of how many
         self._asked_at = -EXPLAIN_EVERY
         self._waiting: Evaluated | None = None
 
@@ -57,6 +59,7 @@ class RunScreen(ChartKeys):
                 yield PlateauPane(id="why", classes="pane", hint="an explanation follows the first evaluations")
                 yield ChartView(id="lr", classes="pane", hint="no step yet")
                 yield LogView(id="log", classes="pane", empty="the engine has written nothing yet")
+                yield SamplesPane(id="samples", classes="pane -absent")
         yield from self.grid()
 
     def on_mount(self) -> None:
@@ -76,7 +79,8 @@ class RunScreen(ChartKeys):
 
     def _names(self) -> tuple[str, ...]:
         """The panes that one can go to."""
-        return ("loss", *PANES) if self._full else PANES
+        panes = PANES if self.query_one(SamplesPane).has_class("-absent") else (*PANES, "samples")
+        return ("loss", *panes) if self._full else panes
 
     def on_screen_resume(self) -> None:
         """Follow the run that is open now."""
@@ -129,6 +133,23 @@ class RunScreen(ChartKeys):
     def _log_changed(self, message: LogChanged) -> None:
         if self._is_open(message.run_dir):
             self.query_one(LogView).show(message.lines)
+
+    @on(Sampled)
+    def _sampled(self, message: Sampled) -> None:
+        if self._is_open(message.run_dir):
+            self._show_samples(message.samples)
+
+    def _show_samples(self, samples: list[dict[str, Any]]) -> None:
+        """A run that writes no samples has no pane of them."""
+        pane = self.query_one(SamplesPane)
+        pane.show(samples)
+        if pane.has_class("-absent") == bool(samples):
+            current = self._names()[self._pane % len(self._names())]
+            pane.set_class(not samples, "-absent")
+            self._pane = self._names().index(current) if current in self._names() else 0
+            self._mark_panes()
+            if not samples and self.focused is pane:
+                self._show_pane()
 
     @on(Evaluated)
     def _evaluated(self, message: Evaluated) -> None:
@@ -202,6 +223,64 @@ class RunScreen(ChartKeys):
             self._asked_at = -EXPLAIN_EVERY
             self.feed.explain()
 
+    def action_charts(self) -> None:
+        """All charts in a grid, or the panes, all of them."""
+        current = self._names()[self._pane]
+        self._full = False
+        self._pane = self._names().index(current) if current in self._names() else 0
+        super().action_charts()
+        self._mark_panes()
+
+    def action_log_search(self) -> None:
+        """Ask what to look for in the log, and go to the first match."""
+        from workbench.widgets.prompt import Ask
+
+        def answered(text: str | None) -> None:
+            if text is None:
+                return
+            self._to_log()
+            if not self.query_one(LogView).search(text) and text:
+                self.say(f"no line of the log holds “{text}”", wrong=True)
+
+        self.app.push_screen(Ask("Search the log, capitals or not", self.query_one(LogView).wanted), answered)
+
+    def action_log_match(self, direction: int) -> None:
+        """The next or the previous match."""
+        log = self.query_one(LogView)
+        if not log.wanted:
+            self.action_log_search()
+            return
+        self._to_log()
+        if not log.go(direction):
+            self.say(f"no line of the log holds “{log.wanted}”", wrong=True)
+
+    def _to_log(self) -> None:
+        if self.has_class("-grid"):
+            self.action_charts()
+        self._pane = self._names().index("log")
+        self._show_pane()
+
+    @on(LogView.Found)
+    def _log_found(self, message: LogView.Found) -> None:
+        self._found = f"{message.at}/{message.of}" if message.of else ""
+        self.query_one(LogView).border_title = f"match {self._found}" if self._found else None
+        self._mark_panes()
+
+    def action_copy(self) -> None:
+        """Copy the run's directory."""
+        if self.bench.run_dir is None:
+            self.say(_NO_RUN, wrong=True)
+        else:
+            self.copy(str(self.bench.run_dir))
+
+    def action_copy_line(self) -> None:
+        """Copy the run in one line."""
+        status, diagnosis = self.query_one(RunHeader).status, self.query_one(PlateauPane).diagnosis or {}
+        if status is None:
+            self.say(_NO_RUN, wrong=True)
+        else:
+            self.copy(one_line(status, str(diagnosis.get("verdict") or "")))
+
     def action_pane(self, direction: int) -> None:
         """Go to the next or the previous pane, or chart of the grid."""
         if self.has_class("-grid"):
@@ -232,16 +311,23 @@ class RunScreen(ChartKeys):
             self.layout_changed()
 
     def _show_pane(self) -> None:
+        self._mark_panes()
+        self.query_one(f"#{self._names()[self._pane]}").focus()
+
+    def _mark_panes(self) -> None:
         names = self._names()
         self._pane %= len(names)
         current = names[self._pane]
-        self.set_class(self._full, "-full")
+        if not self.has_class("-grid"):
+            self.set_class(self._full, "-full")
         self.set_class(self._full and current == "loss", "-full-loss")
-        for name in ("loss", *PANES):
+        for name in ("loss", *PANES, "samples"):
             self.query_one(f"#{name}").set_class(name == current, "-current")
-        tabs = [Content.styled(f" {name} ", "bold reverse" if name == current else "$text-muted") for name in names]
+        titles = {name: f"log {self._found}" if name == "log" and self._found else name for name in names}
+        tabs = [
+            Content.styled(f" {titles[name]} ", "bold reverse" if name == current else "$text-muted") for name in names
+        ]
         self.query_one("#tabs", Static).update(Content(" ").join(tabs))
-        self.query_one(f"#{current}").focus()
         self.call_after_refresh(self.want_all)
 
     # Work
@@ -253,6 +339,7 @@ class RunScreen(ChartKeys):
         self.query_one(RunHeader).status = None
         self.query_one(PlateauPane).show(None)
         self.query_one(LogView).show([])
+        self._show_samples([])
         self.forget_charts()
         self._waiting, self._asked_at = None, -EXPLAIN_EVERY
         verdict = _NO_RUN if run_dir is None else "why: not enough evidence yet"

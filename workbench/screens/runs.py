@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from workbench.screens.keys import RUNS, bindings
 from workbench.screens.messages import Done
 from workbench.text import plain
 from workbench.widgets.format import UNKNOWN, bar, count, duration, loss
-from workbench.widgets.run_header import STATE_COLOURS, STATE_SIGNS
+from workbench.widgets.run_header import STATE_COLOURS, STATE_SIGNS, RunStatus, one_line
 from workbench.widgets.table import Column, Table
 
 if TYPE_CHECKING:
@@ -278,6 +279,20 @@ class RunsScreen(WorkbenchScreen):
                 self._act(run_dir, "noted" if note.strip() else "note removed", lambda run: manage.annotate(run, note))
 
         self.app.push_screen(Ask(f"Note about {run_dir.name}", old), answered)
+
+    def action_copy(self) -> None:
+        """Copy the directory of the run under the cursor."""
+        if run_dir := self._current():
+            self.copy(str(run_dir))
+
+    def action_copy_line(self) -> None:
+        """Copy the run under the cursor in one line."""
+        current = self.query_one(Table).current_key
+        for run in self.runs or []:
+            if run.run == current:
+                val, speed = (math.nan if v is None else v for v in (run.val_loss, run.tokens_per_s))
+                shown = RunStatus(run.name, run.state, run.step, run.max_steps, val_loss=val, tokens_per_s=speed)
+                self.copy(one_line(shown, run.verdict or ""))
 
     def action_stop(self) -> None:
         """Stop the run under the cursor."""

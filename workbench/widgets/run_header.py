@@ -1,4 +1,4 @@
-"""Three lines that say how a run stands: state and progress, its figures, and why it is as it is."""
+"""Lines that say how a run stands: state and progress, its figures, and how busy its machine is."""
 
 from __future__ import annotations
 
@@ -52,6 +52,7 @@ class RunStatus:
     eta: float = math.nan
     device: str = ""
     doing: str = ""  # a phase before the first step, or why it ended
+    system: str = ""  # how busy the machine is, if the run says so
     lost: bool = False  # the newest step's loss is not finite
 
 
@@ -60,6 +61,7 @@ class RunHeader(Widget):
 
     DEFAULT_CSS = """
     RunHeader { height: 2; padding: 0 1; }
+    RunHeader.-system { height: 3; }
     """
     status: reactive[RunStatus | None] = reactive(None)
 
@@ -67,7 +69,14 @@ class RunHeader(Widget):
         status, width = self.status, self.size.width
         if status is None:
             return Content("")
-        return Content("\n").join([self._progress(status, width), self._figures(status, width)])
+        lines = [self._progress(status, width), self._figures(status, width)]
+        if status.system:
+            lines.append(Content.styled(plain(status.system)[:width], "$text-muted"))
+        return Content("\n").join(lines)
+
+    def watch_status(self, status: RunStatus | None) -> None:
+        """A third line where there is something to say on it."""
+        self.set_class(status is not None and bool(status.system), "-system")
 
     def _progress(self, status: RunStatus, width: int) -> Content:
         colour = STATE_COLOURS.get(status.state, "")
@@ -108,3 +117,13 @@ class RunHeader(Widget):
             if line.cell_length + piece.cell_length <= width:
                 line += piece
         return line
+
+
+def one_line(status: RunStatus, verdict: str = "") -> str:
+    """A run in one line of plain text, as one would paste it into a message; what is not known is left out."""
+    where = f"step {status.step:,}" + (f"/{status.max_steps:,}" if status.max_steps else "")
+    val = loss(status.val_loss) + (f" ± {status.val_se:.4f}" if math.isfinite(status.val_se) else "")
+    known = [("train", loss(status.train_loss)), ("val", val), ("best val", loss(status.best_val))]
+    known += [("tok/s", count(status.tokens_per_s)), ("MFU", share(status.mfu))]
+    parts = [plain(status.name), status.state, where, *(f"{k} {v}" for k, v in known if v != UNKNOWN)]
+    return ", ".join([*parts, plain(verdict).replace("_", " ")] if verdict else parts)
