@@ -133,6 +133,10 @@ async def test_columns_and_histograms(scored: Path, until: Wait) -> None:
         await until(pilot, lambda: "302 rows" in said(app, "#column-sheet"))
         await until(pilot, lambda: "length in characters" in app.screen.query_one(ChartView).text())
         await pilot.press("h")
+        await until(
+            pilot, lambda: "length in tokens  ·  302 documents counted" in app.screen.query_one(ChartView).text()
+        )
+        await pilot.press("h")
         await until(pilot, lambda: "score  ·  302 values" in app.screen.query_one(ChartView).text())
         await pilot.press("j")
         await until(pilot, lambda: said(app, "#column-sheet").startswith("score"))

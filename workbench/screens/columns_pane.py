@@ -67,6 +67,7 @@ class ColumnsPane(Pane):
         super().__init__(id=id)
         self._measures: list[str] = []
         self._measure = 0
+        self._counted = ""
         self._log: bool | None = None
         self._drawn: Histogram | None = None
         self._asked = 0  # histograms; an answer to an earlier one comes too late
@@ -82,10 +83,14 @@ class ColumnsPane(Pane):
 
     def opened(self) -> None:
         """Columns by name, over all files."""
-        from data.columns import measures
+        from data.columns import CHARACTERS, TOKENS, measures
 
         self._cancel = threading.Event()
         self._measures, self._measure, self._log, self._drawn = measures(self.files), 0, None, None
+        self._counted = ""  # the measure that is not read from a column but counted in a sample
+        if CHARACTERS in self._measures and TOKENS not in self._measures:
+            self._counted = TOKENS
+            self._measures.insert(self._measures.index(CHARACTERS) + 1, TOKENS)
         self._kinds = {}
         for file in self.files:
             for column in file.columns:
@@ -191,7 +196,11 @@ class ColumnsPane(Pane):
         h = self._drawn
         if h is None or not chart.size.height:
             return
-        more = [f"{sum(h.counts):,} values"]
+        values, rows = sum(h.counts), sum(file.rows for file in self.files if file.text_column)
+        more = [f"{values:,} values"]
+        if h.name == self._counted:
+            drawn = values + h.nulls < rows
+            more = [f"{values:,} documents counted" + (f", drawn from {rows:,} rows" if drawn else "")]
         more += [f"{h.nulls:,} null"] if h.nulls else []
         more += [f"{h.below:,} of 0 and less not shown"] if h.below else []
         more += [f"{len(h.errors)} shards unreadable"] if h.errors else []
@@ -238,15 +247,20 @@ class ColumnsPane(Pane):
     @work(thread=True, group="histogram", exclusive=True, exit_on_error=False)
     def _read_histogram(self, asked: int, measure: str, log: bool | None, cancel: threading.Event) -> None:
         from data.columns import histogram
+        from data.token_lengths import token_lengths
 
         assert self.catalogue is not None
-        catalogue, files = self.catalogue, list(self.files)
+        catalogue, files, counted = self.catalogue, list(self.files), measure == self._counted
 
         def stopped() -> bool:
             return cancel.is_set() or asked != self._asked
 
         def job() -> None:
-            self.post_message(Spread(asked, histogram(catalogue, measure, files, log=log, cancelled=stopped)))
+            if counted:
+                found = token_lengths(catalogue, files, log=log, cancelled=stopped)
+            else:
+                found = histogram(catalogue, measure, files, log=log, cancelled=stopped)
+            self.post_message(Spread(asked, found))
 
         self.guarded(job)
 
