@@ -13,6 +13,7 @@ import numpy.typing as npt
 from data.catalogue import ROW, SCAN, Catalogue, FileProblem, ShardFile, escaped, interruptible, quoted, reading
 from data.files import ShardError, unchanged
 from data.filters import conditions
+from data.packed import Pack, find_packs
 from data.recipe import Recipe, RecipeError
 from data.workers import Cancelled
 
@@ -29,7 +30,16 @@ class Judged:
 
 
 def judged(recipe: Recipe, catalogue: Catalogue) -> Judged:
-    """The files that the filters can be asked of, as a catalogue; those that lack a column are errors."""
+    """The files that the filters can be asked of, as a catalogue; those that lack a column are errors.
+
+    Raises RecipeError for a pack folder among the paths, and where no file is left.
+    """
+    for path in catalogue.paths:
+        if found := find_packs(path):
+            raise RecipeError(
+                f"{path}: a recipe chooses from parquet shards, not from packs; name the parquet files instead "
+                f"(this holds what was packed from {Pack.open(found[0], verify=False).identity.path})"
+            )
     lacking: list[FileProblem] = []
     paths = []
     for file in catalogue.files:

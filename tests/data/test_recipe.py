@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from data.catalogue import Catalogue
 from data.choose import Choice, choose, write_keep
+from data.packed import pack_shard
 from data.recipe import Filters, HeldOut, Recipe, RecipeError, parse_text, read, save
 
 WORDS = (
@@ -224,3 +225,14 @@ def test_saved_and_read(tmp_path: Path) -> None:
         read(tmp_path / "none.toml")
     with pytest.raises(RecipeError, match="cannot be written"):
         save(recipe, tmp_path / "none" / "r.toml")
+
+
+def test_packs_are_refused_with_the_parquet_file_to_name(tmp_path: Path, write_shard) -> None:
+    shard = write_shard("x.parquet", ["one", "two"])
+    pack = pack_shard(shard, cache=tmp_path / "cache")
+    for path in (pack.folder, pack.folder.parent):
+        with Catalogue([path]) as catalogue, pytest.raises(RecipeError) as refused:
+            choose(parse_text(""), catalogue)
+        line = str(refused.value)
+        assert line.startswith(f"{path}: ") and "name the parquet files" in line and str(shard) in line
+        assert "\n" not in line
