@@ -205,7 +205,8 @@ class DocumentsPane(Pane):
         parts += [f"sorted by {self.sort}"] if self.sort else []
         if parts and self._rows is not None:
             total = self._rows.total
-            parts.append(f"{self._rows.known:,} rows" if total is not None else f"{self._rows.known:,} rows so far")
+            # First, since a long filter does not fit a narrow screen.
+            parts.insert(0, f"{self._rows.known:,} rows" + ("" if total is not None else " so far"))
         elif len(self.files) > 1:
             parts.append(f"{len(self.files)} shards as one table")
         if self._rows is not None and self._rows.errors:
@@ -252,10 +253,11 @@ class DocumentsPane(Pane):
             return
         view = self.query_one(DocumentView)
         title = f"row {message.row:,} of {PurePosixPath(message.shard).name}"
+        if message.pieces is not None:
+            title += f"  ·  {len(message.pieces):,} GPT-2 tokens"
         if message.text is not None:
             title += f"  ·  {len(message.text):,} characters"
         if message.pieces is not None:
-            title += f"  ·  {len(message.pieces):,} GPT-2 tokens"
             view.show_tokens(message.pieces)
         else:
             view.show_text(message.text)

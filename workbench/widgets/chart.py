@@ -74,9 +74,8 @@ class ChartView(Widget, can_focus=True):
                 self._strips[y] = self._strip(after)
                 self.repainted += 1
                 first, end = _changed(before, after)
-                # Only the cells that differ are sent: what a slow line feels.
-                left = self.content_region.x - self.region.x
-                self.refresh(Region(left + first, y + self.gutter.top, end - first, 1))
+                # Only the cells that differ are sent: what a slow line feels. Regions count from the content.
+                self.refresh(Region(first, y, end - first, 1))
 
     def text(self) -> str:
         """What the chart shows, without colour."""
