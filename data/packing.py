@@ -6,14 +6,12 @@ import contextlib
 import hashlib
 import itertools
 import json
-import os
 import re
 import secrets
 import shutil
-import socket
-import time
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -26,12 +24,12 @@ import tiktoken
 from data.encoding import EncodingError, load
 from data.files import FileIdentity, ShardError, check_text_column, open_shard, unchanged, unreadable
 from data.packed import FORMAT, META, Pack, array_dtypes, meta_checksum, token_dtype
+from data.unfinished import place, sweep, writing
 
 _BATCH_BYTES = 8 << 20  # text held at once, about; a single document may be larger
 _BATCH_ROWS = 512
 _PIECE = 1 << 20  # characters of a giant document encoded at once
 _TEMPORARY = ".packing-"
-_ABANDONED_SECONDS = 3600
 
 # Here every tiktoken pattern ends a piece: no pattern joins a letter with a blank behind it, and each begins a new
 # piece with " letter". So a document cut here has the tokens of the whole.
@@ -260,51 +258,22 @@ class _Writer:
                 file.close()
 
 
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ShardError(
-            f"{folder.parent}: cannot write packed tokens: {error.strerror or error}; free space, or choose another "
-            "folder (data pack -o, data.cache, $GPTBENCH_CACHE)"
-        ) from None
+def _writing(folder: Path) -> AbstractContextManager[None]:
+    return writing(folder.parent, "packed tokens", "choose another folder (data pack -o, data.cache, $GPTBENCH_CACHE)")
 
 
 @contextlib.contextmanager
 def _temporary_folder(cache: Path) -> Iterator[Path]:
     """A folder of this process beside the packs; gone at the end unless it was renamed."""
-    temporary = cache / f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = place(cache, _TEMPORARY)
     with _writing(temporary):
         cache.mkdir(parents=True, exist_ok=True)
-        _sweep(cache)
+        sweep(cache, _TEMPORARY)
         temporary.mkdir()
     try:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _sweep(cache: Path) -> None:
-    """Remove what killed packers of this host left behind, an hour ago or more (a container hides others' pids)."""
-    for folder in cache.glob(f"{_TEMPORARY}{socket.gethostname()}-*"):
-        pid = folder.name.rsplit("-", 2)[-2]
-        with contextlib.suppress(OSError):
-            newest = max(entry.stat().st_mtime for entry in (folder, *folder.iterdir()))
-            if pid.isdigit() and not _lives(int(pid)) and time.time() - newest > _ABANDONED_SECONDS:
-                shutil.rmtree(folder, ignore_errors=True)
-
-
-def _lives(pid: int) -> bool:
-    if os.name == "nt":
-        return True  # os.kill would end the process there
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def _publish(temporary: Path, folder: Path) -> None:

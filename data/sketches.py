@@ -9,12 +9,9 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import secrets
-import socket
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,11 +24,11 @@ from data import workers as processes
 from data.files import FileIdentity, ShardError, absolute, identify, may_hold_giants, read_footer, unchanged
 from data.packing import documents
 from data.sketch import SCHEMA, algorithm, sketch
+from data.unfinished import place, remove, sweep, writing
 
 FORMAT = 1
 SUFFIX = ".sketch.parquet"
 _TEMPORARY = ".sketching-"
-_ABANDONED_SECONDS = 3600
 _GROUP_ROWS = 1 << 16
 _COMPRESSION = dict.fromkeys(SCHEMA.names, "NONE") | {"line_bytes.list.element": "ZSTD", "row": "ZSTD"}
 
@@ -160,11 +157,11 @@ def write(
     """Write a shard's sketches, renamed to their place once complete. Raises ShardError if the shard changed since
     ``identity`` was taken, or the cache cannot be written."""
     folder = _folder(cache)
-    temporary = folder / f"{_TEMPORARY}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+    temporary = place(folder, _TEMPORARY)
     try:
         with _writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            _sweep(folder)
+            sweep(folder, _TEMPORARY)
             writer = pq.ParquetWriter(temporary, SCHEMA, compression=_COMPRESSION, use_dictionary=False)
         try:
             waiting: list[pa.Table] = []
@@ -188,8 +185,7 @@ def write(
             temporary.replace(path)
         return Sketches(identity, str(path), count)
     finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        remove(temporary)
 
 
 def _job(path: str, column: str, cache: str, on_progress: Callable[[int, int], None]) -> dict[str, Any]:
@@ -218,20 +214,5 @@ def _checksum(path: Path) -> int:
     return value
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left behind an hour ago or more."""
-    for path in folder.glob(f"{_TEMPORARY}*"):
-        with contextlib.suppress(OSError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink()
-
-
-@contextlib.contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ShardError(
-            f"{folder}: cannot write sketches: {error.strerror or error}; free space, or set $GPTBENCH_CACHE to "
-            "another folder"
-        ) from None
+def _writing(folder: Path) -> AbstractContextManager[None]:
+    return writing(folder, "sketches", "set $GPTBENCH_CACHE to another folder")
