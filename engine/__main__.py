@@ -49,7 +49,14 @@ def _train(given: argparse.Namespace, began: float) -> int:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     from engine import run  # imports torch: not before the command is known to be right, and can be stopped
 
-    return run.train(given.run_dir, signals, began)
+    code = run.train(given.run_dir, signals, began)
+    if "RANK" in os.environ:
+        # Everything is written. As the interpreter ends, gloo's own threads now and then abort a process of several
+        # ("terminate called without an active exception"), which torchrun takes for a failed run.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    return code
 
 
 def _use(given: argparse.Namespace) -> int:

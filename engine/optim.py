@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from engine import config
 from engine.attention import Attention
 from engine.errors import RunError
 from engine.model import MLP
 from engine.muon import MuonAdamW
+from engine.parallel import is_shard
 
 
 def build(model: nn.Module, c: config.Optim, device_type: str) -> torch.optim.AdamW:
@@ -44,7 +44,7 @@ def build(model: nn.Module, c: config.Optim, device_type: str) -> torch.optim.Ad
     betas = (c.betas[0], c.betas[1])
     if not muon:
         return torch.optim.AdamW(groups, lr=c.lr, betas=betas, eps=1e-8, fused=fused)
-    if any(isinstance(p, DTensor) for p in model.parameters()):
+    if any(map(is_shard, model.parameters())):
         raise RunError("optim.kind=muon needs whole matrices; set train.parallel=ddp or optim.kind=adamw")
     pieces = _pieces(model)
     groups[0].update(muon=True, momentum=c.momentum, splits=[pieces.get(p, [len(p)]) for p in groups[0]["params"]])
@@ -92,7 +92,10 @@ def load_state(model: nn.Module, optimiser: torch.optim.AdamW, tensors: dict[str
             raise ValueError(f"optimiser state {full} has shape {list(value.shape)}, not {list(parameter.shape)}")
         fused = optimiser.defaults.get("fused")
         device = parameter.device if key != "step" or (fused and parameter.device.type == "cuda") else "cpu"
-        if isinstance(parameter, DTensor) and key != "step":
+        if is_shard(parameter) and key != "step":
+            from torch.distributed.tensor import DTensor, distribute_tensor
+
+            assert isinstance(parameter, DTensor)
             optimiser.state[parameter][key] = distribute_tensor(value, parameter.device_mesh, parameter.placements)
         else:
             optimiser.state[parameter][key] = value.to(device, copy=True)

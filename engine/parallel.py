@@ -17,14 +17,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from data.packed import Cancelled
@@ -47,7 +44,9 @@ class Ranks:
         self._node = os.environ.get("GROUP_RANK", str(rank - local))
         self._store = store
         self.on_failure: Callable[[str], object] = lambda text: print(text, file=sys.stderr)
-        self._wrapped: nn.Module | None = None
+        self._wrapped: Any = None
+        self._watcher: threading.Thread | None = None
+        self._ended = threading.Event()
 
     @property
     def main(self) -> bool:
@@ -114,6 +113,10 @@ class Ranks:
             ids = [device.index] if device.type == "cuda" else None
             self._wrapped = DistributedDataParallel(model, device_ids=ids)
         else:
+            # Imported where it is used: it takes a second or two, which one process need not wait for.
+            from torch.distributed.device_mesh import init_device_mesh
+            from torch.distributed.fsdp import fully_shard
+
             mesh = init_device_mesh(device.type, (self.size,))
             for block in model.get_submodule("h").children():
                 fully_shard(block, mesh=mesh)
@@ -126,7 +129,7 @@ class Ranks:
         """Say before a forward pass whether its backward is the step's last: only then are gradients exchanged."""
         if isinstance(self._wrapped, DistributedDataParallel):
             self._wrapped.require_backward_grad_sync = last
-        elif isinstance(self._wrapped, FSDPModule):
+        elif self.sharded:
             self._wrapped.set_requires_gradient_sync(last)
 
     def mean(self, value: Tensor) -> Tensor:
@@ -157,12 +160,12 @@ class Ranks:
 
     def gather(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Whole tensors on the CPU of rank 0, of shards or of copies; other ranks get nothing."""
-        whole: dict[str, Tensor] = {}
+        gathered: dict[str, Tensor] = {}
         for name, value in tensors.items():
-            full = value.full_tensor() if isinstance(value, DTensor) else value
+            full = whole(value)
             if self.main:
-                whole[name] = full.detach().cpu() if self.size > 1 else full
-        return whole
+                gathered[name] = full.detach().cpu() if self.size > 1 else full
+        return gathered
 
     def gather_objects(self, value: Any) -> list[Any]:
         """What every rank passes, in the order of ranks."""
@@ -228,13 +231,21 @@ class Ranks:
     def watch(self) -> None:
         """From now on end this process once another rank has failed; rank 0 first calls ``on_failure``."""
         if self._store is not None:
-            threading.Thread(target=self._watch, name="ranks", daemon=True).start()
+            self._watcher = threading.Thread(target=self._watch, name="ranks", daemon=True)
+            self._watcher.start()
+
+    def rest(self) -> None:
+        """Watch no more. A thread that is inside the store when the interpreter ends aborts the process."""
+        self._ended.set()
+        if self._watcher is not None:
+            self._watcher.join(10)
 
     def _watch(self) -> None:
         assert self._store is not None
         try:
             while not self._store.check(["failed"]):
-                time.sleep(POLL)
+                if self._ended.wait(POLL):
+                    return
             rank, _, text = self._store.get("failed").decode().partition(" ")
         except RuntimeError:  # the launcher is gone, and its store with it
             return
@@ -282,6 +293,16 @@ def join() -> Ranks:
     if rank:
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115 - rank 0 alone speaks
     return Ranks(rank, size, local, own)
+
+
+def is_shard(value: Tensor) -> bool:
+    """Whether a tensor is this rank's shard of a larger one (a ``DTensor``)."""
+    return hasattr(value, "full_tensor")
+
+
+def whole(value: Tensor) -> Tensor:
+    """The tensor that a shard is of, gathered from all ranks; any other tensor as it is."""
+    return cast(Any, value).full_tensor() if is_shard(value) else value
 
 
 def leave() -> None:

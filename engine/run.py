@@ -62,6 +62,8 @@ def train(run_dir: Path, signals: Signals, began: float) -> int:
         if ranks.main:
             print(text, file=sys.stderr, flush=True)
         return 1
+    finally:
+        ranks.rest()
 
 
 def _owned(run_dir: Path, ranks: Ranks, signals: Signals, began: float) -> int:

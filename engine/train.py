@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from engine import checkpoint, evaluate, optim, plan
 from engine.compare import differences
@@ -24,7 +23,7 @@ from engine.errors import RunError
 from engine.loader import Batches, TokenStream
 from engine.model import GPT, IGNORE
 from engine.noise import NoiseScale
-from engine.parallel import Ranks
+from engine.parallel import Ranks, whole
 from engine.prepare import Prepared, byte_lengths
 from engine.record import Past, Recorder
 from engine.schedule import learning_rate
@@ -430,11 +429,6 @@ class Trainer:
         if saved is not None:
             self.record.add("checkpoint", step=self.step, path=saved.path, seconds=saved.seconds, bytes=saved.bytes)
         self.record.flush()
-
-
-def whole(value: Tensor) -> Tensor:
-    """A tensor that may be sharded, whole."""
-    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def halves(targets: Tensor) -> list[Tensor]:
