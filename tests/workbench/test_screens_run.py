@@ -420,7 +420,7 @@ async def test_samples_have_a_pane_and_the_machine_a_line(here: Path, until: Wai
         process.write(run_dir, os.getpid())
         writer = EventWriter(run_dir)
         for step in (50, 100):
-            writer.write("sample", step=step, prompt="Once upon", text=f" a time \x1b[31m[red]{step}", index=0, seed=1)
+            writer.write("sample", step=step, prompt="Once upon", text=f" a\ntime \x1b[31m[red]{step}", index=0, seed=1)
         writer.write("sample", step="x", prompt=None, text=[1])
         writer.write("system", gpu_utilisation=97.0, gpu_power=312.4, memory_used=41 << 30, cpu_percent=103.0)
         writer.close()

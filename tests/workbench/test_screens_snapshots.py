@@ -8,6 +8,7 @@ them, and the other tests of these screens use the real ones. After a wanted cha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Static
 
+from engine import process
+from engine.events import EventWriter
 from engine.plan import Plan
 from tests.workbench.conftest import Wait
-from tests.workbench.folders import NOW
+from tests.workbench.folders import NOW, make_run
 from workbench.app import GptbenchApp
 from workbench.runs.machine import Machine
 from workbench.screens.messages import Diagnosed
@@ -27,6 +30,7 @@ from workbench.widgets.chart import ChartView
 from workbench.widgets.document_view import DocumentView
 from workbench.widgets.plateau_pane import PlateauPane
 from workbench.widgets.preflight import Preflight
+from workbench.widgets.samples_pane import SamplesPane
 from workbench.widgets.statistics_pane import StatisticsPane
 from workbench.widgets.table import Table
 
@@ -65,7 +69,7 @@ PLAN = Plan(
 def _set_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.runs.machine.machine", lambda device="auto": Machine("cpu", "test CPU", 16 << 30))
     monkeypatch.setattr("engine.plan.plan", lambda config, **known: PLAN)
-    monkeypatch.setattr("workbench.screens.data.size", lambda value: "1 KiB")
+    monkeypatch.setattr("workbench.screens.shards_view.size", lambda value: "1 KiB")
     monkeypatch.setattr("workbench.widgets.statistics_pane.size", lambda value: "1 KiB")
     monkeypatch.setattr(
         RunScreen, "_diagnose", lambda self, message: self.post_message(Diagnosed(message.run_dir, DIAGNOSIS))
@@ -114,6 +118,31 @@ def run_drawn(until: Wait, theme: str) -> Before:
             )
 
     return before
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_run_with_samples(snap_compare: Compare, here: Path, until: Wait, size: tuple[int, int]) -> None:
+    run_dir = make_run(here / "runs", steps=400)
+    process.write(run_dir, os.getpid())
+    writer = EventWriter(run_dir)
+    for step in (200, 400):
+        writer.write(
+            "sample", step=step, prompt="Once upon a time", text=", " + "there was a small model " * 4, index=0
+        )
+        writer.write("sample", step=step, prompt="The capital of", text=" France\nis Paris", index=1)
+    writer.write("system", gpu_utilisation=97.0, gpu_power=312.4, gpu_temperature=64.0, memory_used=41 << 30)
+    writer.close()
+
+    async def before(pilot: Pilot[None]) -> None:
+        await run_drawn(until, "textual-dark")(pilot)
+        pane = pilot.app.screen.query_one(SamplesPane)
+        await until(pilot, lambda: not pane.has_class("-absent"))
+        await pilot.press("left_square_bracket")
+        await until(pilot, lambda: pilot.app.screen.focused is pane and pane.size.height)
+        await run_drawn(until, "textual-dark")(pilot)
+
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    assert snap_compare(app, terminal_size=size, run_before=before)
 
 
 @pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])

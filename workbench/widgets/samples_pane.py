@@ -71,8 +71,9 @@ def lines(samples: Sequence[Mapping[str, Any]], width: int) -> Iterator[Content]
 
 
 def _sample(sample: Mapping[str, Any], width: int) -> Iterator[Content]:
-    prompt, text = (plain(str(sample.get(key) or ""))[:_LONGEST] for key in ("prompt", "text"))
-    whole, at = " ".join(prompt.split("\n")) + " ".join(text.split("\n")), 0
+    said = (str(sample.get(key) or "")[:_LONGEST] for key in ("prompt", "text"))
+    prompt, text = (plain(" ".join(part.splitlines())) for part in said)
+    whole, at = prompt + text, 0
     for i, line in enumerate(textwrap.wrap(whole, max(10, width - 2), drop_whitespace=False) or [""]):
         told = max(0, min(len(line), len(prompt) - at))  # the prompt's part of this line
         at += len(line)
