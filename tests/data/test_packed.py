@@ -66,6 +66,7 @@ def test_a_giant_document_is_encoded_in_pieces_with_the_same_tokens(monkeypatch:
     pieces = list(packing.encode(load(), text))
     assert len(pieces) > 10
     assert np.concatenate(pieces).tolist() == load().encode_ordinary(text)
+    assert len(list(packing.encode_utf8(load(), memoryview(text.encode())))) > 10
     unbroken = "ab" * 1000
     assert [len(p) for p in packing.encode(load(), unbroken)] == [len(load().encode_ordinary(unbroken))]
 
@@ -76,9 +77,10 @@ def test_cuts_never_change_tokens(text: str) -> None:
     before, packing._PIECE = packing._PIECE, 5
     try:
         pieces = np.concatenate(list(packing.encode(load(), text)))
+        of_bytes = np.concatenate(list(packing.encode_utf8(load(), memoryview(text.encode()))))
     finally:
         packing._PIECE = before
-    assert pieces.tolist() == load().encode_ordinary(text)
+    assert pieces.tolist() == of_bytes.tolist() == load().encode_ordinary(text)
 
 
 def test_a_pack_is_made_once_and_again_when_the_file_changes(tmp_path: Path, write_shard) -> None:
