@@ -29,7 +29,7 @@ from data import workers as processes
 from data.boilerplate import DOCUMENTS
 from data.clusters import Clusters
 from data.database import scratch
-from data.files import FileIdentity, ShardError
+from data.files import FileIdentity, ShardError, giants
 from data.intervals import Interval, interval, plus
 from data.sketches import Sketches
 
@@ -106,7 +106,10 @@ def estimate(
             for i in todo
         ]  # fmt: skip
         count = workers or processes.cores()
-        for job, value in processes.run(function, jobs, workers=count, on_progress=step, cancelled=cancelled):
+        alone = {job for job, work in enumerate(jobs) if giants(work["path"], column)}
+        for job, value in processes.run(
+            function, jobs, workers=count, alone=alone, on_progress=step, cancelled=cancelled
+        ):
             if isinstance(value, ShardError):
                 if on_error is None:
                     raise value

@@ -157,6 +157,14 @@ def may_hold_giants(metadata: pyarrow.parquet.FileMetaData, column: str) -> bool
     return False
 
 
+def giants(path: str, column: str) -> bool:
+    """As ``may_hold_giants``, of a file; no for one that cannot be read, since its job says why."""
+    try:
+        return may_hold_giants(read_footer(path)[1], column)
+    except ShardError:
+        return False
+
+
 def _read_remote_footer(path: str) -> tuple[FileIdentity, pyarrow.parquet.FileMetaData]:
     """As ``read_footer``; the footer's hash takes in the store's name for the content, and there is no mtime."""
     import pyarrow.parquet

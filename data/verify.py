@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from data import workers as processes
 from data.clusters import Clusters
-from data.files import ShardError, may_hold_giants, read_footer
+from data.files import ShardError, giants
 from data.rows import chosen
 from data.shingles import smallest_sets
 
@@ -109,7 +109,7 @@ class ShingleSets:
                 on_progress("comparing near duplicates", sum(done.values()) / len(jobs))
 
         count = processes.cores()
-        alone = {job for job, work in enumerate(jobs) if _giant(work["path"], column)}
+        alone = {job for job, work in enumerate(jobs) if giants(work["path"], column)}
         for job, value in processes.run(
             "data.verify:smallest_shingles", jobs, workers=count, alone=alone, on_progress=step, cancelled=cancelled
         ):
@@ -123,13 +123,6 @@ class ShingleSets:
             self._begins[here], self._ends[here] = offsets[:-1], offsets[1:]
             self._shard[here] = len(self._files)
             self._files.append(Path(jobs[job]["output"] + ".sets").open("rb", buffering=0))  # noqa: SIM115 (closed in __exit__)
-
-
-def _giant(path: str, column: str) -> bool:
-    try:
-        return may_hold_giants(read_footer(path)[1], column)
-    except ShardError:
-        return False  # the job says why
 
 
 def jaccard(a: U32, b: U32) -> float:

@@ -3,8 +3,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from data import files
 from data.files import ShardError, expand, expand_each, identify, unchanged
 
 
@@ -86,3 +89,12 @@ def test_identity_changes_with_the_content(write_shard) -> None:
     assert identify(path).footer != before.footer
     with pytest.raises(ShardError, match="changed while"):
         unchanged(before)
+
+
+def test_a_footer_tells_where_giant_documents_may_lie(tmp_path: Path, write_shard, monkeypatch) -> None:
+    monkeypatch.setattr(files, "_GIANT", 1 << 20)
+    giant = write_shard("giant.parquet", ["small", "long " * (1 << 18), None])
+    many = tmp_path / "many.parquet"  # as much text in one row group, of short documents
+    pq.write_table(pa.table({"text": [f"some words {i} " * 90 for i in range(2500)]}), many)
+    assert files.giants(str(giant), "text") and not files.giants(str(giant), "id")
+    assert not files.giants(str(many), "text") and not files.giants(str(tmp_path / "none.parquet"), "text")
