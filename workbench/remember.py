@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from workbench.atomic import write_atomically
 
 FILE_NAME = "workbench.json"
 COPIED_NAME = "copied.txt"
@@ -50,10 +51,5 @@ def keep_copied(text: str) -> Path:
 def _write(name: str, text: str) -> Path:
     path = folder() / name
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_atomically(path, text)
     return path

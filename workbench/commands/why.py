@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from workbench.atomic import write_atomically
 from workbench.errors import UserError
-from workbench.export.markdown import summary, write_atomically, write_diagnosis, write_summary
+from workbench.export.markdown import summary, write_diagnosis, write_summary
 from workbench.plateau.diagnose import diagnose
 from workbench.plateau.report import report_lines
 from workbench.runs.facts import FILE_NAME, facts_of_log, override, read_toml

@@ -8,14 +8,13 @@ from __future__ import annotations
 import html
 import json
 import math
-import os
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from workbench import plot
+from workbench.atomic import write_atomically
 from workbench.plateau.diagnose import Diagnosis, RankedCause, diagnose
 from workbench.plateau.interval import Interval
 from workbench.plateau.report import bar
@@ -77,17 +76,6 @@ def write_diagnosis(run_dir: Path, answer: dict[str, Any]) -> Path:
     path = run_dir / DIAGNOSIS_NAME
     write_atomically(path, json.dumps(answer, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     return path
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file by way of a temporary one beside it. Raises OSError."""
-    # Two threads of one workbench may write the same file at once: the diagnosis, and an export that was asked for.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    try:
-        temporary.write_text(text, encoding="utf-8", errors="replace")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _head(d: Diagnosis, name: str) -> Iterator[str]:

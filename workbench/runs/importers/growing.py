@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.events import EventWriter
+from workbench.atomic import write_atomically
 from workbench.errors import UserError
 from workbench.runs.facts import FILE_NAME, Fact, Facts, read_toml
 from workbench.runs.importers.importer import Event
@@ -107,9 +107,7 @@ def _append(run_dir: Path, path: Path, facts: dict[str, Fact], log: dict[str, An
         if not known.source(key).startswith("given") and not known.source(key).endswith(".facts.toml"):
             known.put(key, fact.value, fact.source)
     text = known.to_toml(record(reader))
-    temporary = run_dir / f".{FILE_NAME}.{os.getpid()}.{threading.get_ident()}"
-    temporary.write_text(text, encoding="utf-8", errors="replace")
-    temporary.replace(run_dir / FILE_NAME)
+    write_atomically(run_dir / FILE_NAME, text)
     _readers[path] = reader
     while len(_readers) > _KEPT:
         _readers.popitem(last=False)
