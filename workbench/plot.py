@@ -158,7 +158,7 @@ def _frame(width: int, height: int, x: Axis, y: Axis, marks: tuple[tuple[float, 
     figure.xlim(x.low, x.high)
     figure.ylim(y.low, y.high)
     columns = canvas(width)[1]
-    places, labels = y.ticks(max(4, height // 3))
+    places, labels = _y_ticks(y, height - 2)
     figure.yticks(places, [label.rjust(_LABEL_WIDTH)[:_LABEL_WIDTH] for label in labels])
     figure.xticks(*_x_ticks(x, columns))
     # An empty figure would have neither axes nor ticks.
@@ -181,6 +181,16 @@ def _frame(width: int, height: int, x: Axis, y: Axis, marks: tuple[tuple[float, 
             row.append(("┊" if cell == "│" and rgb is not None else cell, rgb))
         rows.append(tuple(row))
     return tuple(rows)
+
+
+def _y_ticks(y: Axis, lines: int) -> tuple[list[float], list[str]]:
+    """At most one tick a line: of two that meet, plotext shows either, as its sets happen to be ordered."""
+    for wanted in range(max(4, (lines + 2) // 3), 1, -1):
+        places, labels = y.ticks(wanted)
+        at = [round((place - y.low) / (y.high - y.low) * (lines - 1)) for place in places]
+        if len(set(at)) == len(at):
+            return places, labels
+    return places[:1], labels[:1]
 
 
 def _x_ticks(x: Axis, columns: int) -> tuple[list[float], list[str]]:

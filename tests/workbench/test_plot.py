@@ -219,3 +219,13 @@ def test_charts_built_in_several_threads_do_not_mix() -> None:
     for thread in threads:
         thread.join()
     assert [together[seed] for seed in range(6)] == alone
+
+
+@pytest.mark.parametrize("height", range(5, 12))
+def test_two_ticks_never_share_a_line_of_the_y_axis(height: int) -> None:
+    """Of two that meet, plotext shows one or the other, from process to process."""
+    for top in (0.002, 0.0021, 1.0, 7.3, 48_000.0):
+        axis = plot.Axis.of((0.0, top), [], False, 0.0)
+        places, labels = plot._y_ticks(axis, height - 2)
+        at = [round(place / top * (height - 3)) for place in places]
+        assert len(set(at)) == len(at) == len(labels) >= 1
