@@ -10,7 +10,7 @@ point E* = 98·(N/U)^−1.04 (fitted to published runs of repeated data) held-ou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +20,7 @@ from engine.config import Config
 from engine.schedule import learning_rate
 from workbench.plateau import law, rate
 from workbench.plateau.diagnose import Diagnosis, diagnose
+from workbench.runs.anchors import Anchor
 from workbench.runs.facts import Facts, derive
 from workbench.runs.history import History
 
@@ -127,9 +128,9 @@ def history(run: Run) -> History:
     return result
 
 
-def explain(run: Run) -> Diagnosis:
-    """The diagnosis of a synthetic run."""
-    made, facts = history(run), Facts()
+def facts_of(run: Run, made: History) -> Facts:
+    """What the explainer is told of a run."""
+    facts = Facts()
     known: dict[str, Any] = {}
     if not run.hidden:
         known = {
@@ -149,4 +150,16 @@ def explain(run: Run) -> Diagnosis:
     for key, value in (known | run.facts).items():
         facts.put(key, value, "test")
     derive(facts, made)
-    return diagnose(made, facts)
+    return facts
+
+
+def explain(run: Run, beside: Sequence[Run] = ()) -> Diagnosis:
+    """The diagnosis of a synthetic run, with earlier ones on the same held-out documents ``beside`` it."""
+    made = history(run)
+    return diagnose(made, facts_of(run, made), None, [anchor(other, f"run-{i}") for i, other in enumerate(beside)])
+
+
+def anchor(run: Run, name: str) -> Anchor:
+    """A synthetic run as one that another is held against."""
+    made = history(run)
+    return Anchor(name, made, facts_of(run, made))

@@ -13,7 +13,7 @@ from typing import Any
 from workbench.atomic import write_atomically
 from workbench.errors import UserError
 from workbench.export.markdown import summary, write_diagnosis, write_summary
-from workbench.plateau.diagnose import diagnose
+from workbench.plateau.diagnose import diagnosis_of
 from workbench.plateau.report import report_lines
 from workbench.runs.facts import FILE_NAME, facts_of_log, override, read_toml
 from workbench.runs.history import History
@@ -28,7 +28,7 @@ from workbench.text import plain
 def explain(args: argparse.Namespace) -> int:
     """``gptbench explain``: the diagnosis of a run (kept as its diagnosis.json) or of a log (nothing is written)."""
     source = _source(args)
-    diagnosis = diagnose(source.history, source.facts, source.run_dir)
+    diagnosis = diagnosis_of(source)
     answer = diagnosis.to_dict()
     if source.run_dir is not None:
         write_diagnosis(source.run_dir, answer)
@@ -42,7 +42,7 @@ def explain(args: argparse.Namespace) -> int:
 def explain_run(run_dir: Path, width: int = 80) -> list[str]:
     """The report of a run directory, its diagnosis.json written."""
     source = read_run(Path(run_dir))
-    diagnosis = diagnose(source.history, source.facts, source.run_dir)
+    diagnosis = diagnosis_of(source)
     write_diagnosis(Path(run_dir), diagnosis.to_dict())
     return report_lines(diagnosis, source.history, width)
 
@@ -50,7 +50,7 @@ def explain_run(run_dir: Path, width: int = 80) -> list[str]:
 def export(args: argparse.Namespace) -> int:
     """``gptbench export``: the markdown summary, into the run, into a file, or of a log onto standard output."""
     source = _source(args)
-    diagnosis = diagnose(source.history, source.facts, source.run_dir)
+    diagnosis = diagnosis_of(source)
     if source.run_dir is not None and args.output is None:
         _say(args, "path", write_summary(source.run_dir, (source, diagnosis)))
         return 0

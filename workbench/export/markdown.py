@@ -15,7 +15,7 @@ from typing import Any
 
 from workbench import plot
 from workbench.atomic import write_atomically
-from workbench.plateau.diagnose import Diagnosis, RankedCause, diagnose
+from workbench.plateau.diagnose import Diagnosis, RankedCause, diagnosis_of
 from workbench.plateau.interval import Interval
 from workbench.plateau.report import bar
 from workbench.plateau.table import evidence_rows
@@ -63,7 +63,7 @@ def write_summary(run_dir: Path, known: tuple[Source, Diagnosis] | None = None) 
     run_dir = Path(run_dir)
     if known is None:
         source = read_run(run_dir)
-        known = source, diagnose(source.history, source.facts, run_dir)
+        known = source, diagnosis_of(source)
     source, diagnosis = known
     write_diagnosis(run_dir, diagnosis.to_dict())
     path = run_dir / FILE_NAME
@@ -91,7 +91,7 @@ def _head(d: Diagnosis, name: str) -> Iterator[str]:
 
 
 def _expected(d: Diagnosis) -> str:
-    expected = d.evidence.expected
+    expected = d.evidence.level
     return escape(expected.basis if expected.loss is None else f"{expected.loss}, by {expected.basis}")
 
 

@@ -13,11 +13,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Protocol, cast
 
 from workbench.plateau import causes
+from workbench.plateau.anchored import SETTINGS
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict
@@ -90,11 +91,26 @@ def all_causes() -> tuple[Cause, ...]:
 
 def above_expected(e: Evidence, weight: float) -> list[Finding]:
     """A loss above, or not above, what size and tokens should give; nothing where that is not computable."""
-    expected = e.expected.loss
+    expected = e.level.loss
     if expected is None or not e.main_is_heldout:
         return []
-    if e.loss > expected.high:
-        text = f"the loss {e.loss:.3f} lies above what size and tokens should give ({expected})"
-        return [Finding(text, weight, {"loss": e.loss, "expected": expected.mid})]
-    text = f"the loss {e.loss:.3f} lies where size and tokens put it ({expected})"
-    return [Finding(text, -1.5, {"loss": e.loss, "expected": expected.mid})]
+    by = "size and tokens" if e.anchored is None else f"the earlier run {e.anchored.name}"
+    figures = {"loss": e.loss, "expected": expected.mid}
+    if e.above:
+        text = f"the loss {e.loss:.3f} lies above what {by} should give ({expected})"
+        return [Finding(text, weight, figures)]
+    text = f"the loss {e.loss:.3f} lies where {by} put it ({expected})"
+    return [Finding(text, -1.5 if e.anchored is None else -1.0, figures)]
+
+
+def beside_anchor(e: Evidence, cause: str, assessment: Assessment) -> Assessment:
+    """What an earlier run that did better has differently, as evidence on the cause that such a setting stands for."""
+    if e.anchored is None or not e.above or (speaks := e.anchored.speaks(cause)) is None:
+        return assessment
+    name, keys = e.anchored.name, [key for key, _ in SETTINGS[cause]]
+    if speaks > 0:
+        told = ", ".join(f"{k} {v[0]} against {v[1]}" for k in keys if (v := e.anchored.differences.get(k)))
+        found = Finding(f"the run {name}, which did better on the same documents, differs in this: {told}", 2.0)
+    else:
+        found = Finding(f"the run {name} did better on the same documents with the same {' and '.join(keys)}", -2.0)
+    return replace(assessment, findings=[*assessment.findings, found])

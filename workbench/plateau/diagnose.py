@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,11 @@ from workbench.plateau.interval import as_dict
 from workbench.plateau.levers import Lever
 from workbench.plateau.order import RankedCause
 from workbench.plateau.verdict import DIVERGING, FINISHED, IMPROVING, NOT_ENOUGH, OVERFITTING, Verdict, judge
+from workbench.runs import anchors
+from workbench.runs.anchors import Anchor
 from workbench.runs.facts import Facts
 from workbench.runs.history import History
+from workbench.runs.read import Source
 
 PROBABLE = 0.5
 
@@ -62,7 +66,7 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         e = self.evidence
-        expected = {**as_dict(e.expected.loss), "basis": e.expected.basis}
+        expected = {**as_dict(e.level.loss), "basis": e.level.basis}
         trend = e.trend
         return _finite(
             {
@@ -87,15 +91,16 @@ class Diagnosis:
         )  # fmt: skip
 
 
-def diagnose(history: History, facts: Facts, run_dir: Path | None = None) -> Diagnosis:
+def diagnose(history: History, facts: Facts, run_dir: Path | None = None, beside: Sequence[Anchor] = ()) -> Diagnosis:
     """Diagnose a run.
 
     Args:
         history: what it has reported so far.
         facts: what is known of it.
         run_dir: its directory, for the per-document losses of a native run.
+        beside: earlier runs on the same held-out documents (``runs.anchors.find``).
     """
-    e = gather(history, facts, None if run_dir is None else Path(run_dir))
+    e = gather(history, facts, None if run_dir is None else Path(run_dir), beside)
     verdict = judge(e)
     ranked = rank(e, verdict)
     found = levers_module.levers(e)
@@ -115,11 +120,18 @@ def diagnose(history: History, facts: Facts, run_dir: Path | None = None) -> Dia
     return Diagnosis(verdict, ranked, found, decision, e, missing, _tldr(diagnosis))
 
 
+def diagnosis_of(source: Source) -> Diagnosis:
+    """The diagnosis of what was read; a run directory is seen beside its neighbours in the runs folder."""
+    found = [] if source.run_dir is None else anchors.find(source.run_dir)
+    return diagnose(source.history, source.facts, source.run_dir, found)
+
+
 def rank(e: Evidence, verdict: Verdict) -> list[RankedCause]:
     """Every cause with its probability, likeliest first; what cannot be told apart is tied."""
     ranked = []
     for module in cause_module.all_causes():
         assessment = module.assess(e, verdict)
+        assessment = cause_module.beside_anchor(e, module.ID, assessment)
         odds = module.PRIOR + sum(f.weight for f in assessment.findings)
         probability = max(verdict.concern, assessment.concern) / (1 + math.exp(-odds))
         ranked.append(RankedCause(module.ID, module.TITLE, probability, assessment))
@@ -143,7 +155,7 @@ def _tldr(d: Diagnosis) -> str:
         worth = f" Worth {gain.low:.2f} to {gain.high:.2f} nats." if gain is not None else ""
         return f"{lead}{at}: {first.title[0].lower()}{first.title[1:]}. {first.assessment.fix}{worth}"
     if name in (IMPROVING, FINISHED):
-        expected = e.expected.loss
+        expected = e.level.loss
         where = ""
         if expected is not None and e.main_is_heldout:
             inside = expected.low <= e.loss <= expected.high

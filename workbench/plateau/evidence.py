@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from workbench.plateau import law, rate, series, signals, stability, trend
+from workbench.plateau import anchored, law, rate, series, signals, stability, trend
 from workbench.plateau.interval import Interval
 from workbench.plateau.series import Curve, Documents
+from workbench.runs.anchors import Anchor
 from workbench.runs.facts import Facts
 from workbench.runs.history import History
 
@@ -77,7 +79,8 @@ class Evidence:
     gap: Gap | None
     rate: rate.Rate | None
     stability: stability.Stability
-    expected: law.Expected
+    expected: law.Expected  # by the published law alone
+    anchored: anchored.Anchored | None  # by earlier runs on the same held-out documents
     effective: float | None  # D', tokens worth fresh ones; None where the unique tokens are unknown
     signals: signals.Signals
 
@@ -90,6 +93,17 @@ class Evidence:
     def loss(self) -> float:
         """Newest loss of the main curve, NaN if there is none."""
         return float(self.main.loss[-1]) if len(self.main) else math.nan
+
+    @property
+    def level(self) -> law.Expected:
+        """The loss expected now: what earlier runs promise, where there are any; else the law's."""
+        return self.expected if self.anchored is None else law.Expected(self.anchored.loss, self.anchored.basis)
+
+    @property
+    def above(self) -> bool:
+        """Whether the held-out loss lies above what is expected of it."""
+        expected = self.level.loss
+        return expected is not None and self.main_is_heldout and self.loss > expected.high
 
     @property
     def epochs(self) -> float | None:
@@ -127,8 +141,8 @@ class Evidence:
         return math.log(self.trend.last / self.trend.first) if self.trend else 0.0
 
 
-def gather(history: History, facts: Facts, run_dir: Path | None = None) -> Evidence:
-    """Measure a run. ``run_dir`` gives the per-document losses of a native one."""
+def gather(history: History, facts: Facts, run_dir: Path | None = None, anchors: Sequence[Anchor] = ()) -> Evidence:
+    """Measure a run. ``run_dir`` gives the per-document losses of a native one, ``anchors`` are earlier ones."""
     heldout = series.evaluations(history.val)
     train = series.training(history)
     main_is_heldout = len(heldout) >= 2 or len(train) < trend.MIN_EVALS
@@ -161,6 +175,7 @@ def gather(history: History, facts: Facts, run_dir: Path | None = None) -> Evide
         rate=lr,
         stability=stability.measure(history, train, warm),
         expected=law.expected_loss(facts.number("parameters"), tokens, effective),
+        anchored=anchored.anchored(anchors, facts, lr, effective) if main_is_heldout else None,
         effective=effective,
         signals=signals.measure(history, facts, main, train, lr, warm),
     )

@@ -51,10 +51,10 @@ def wrap(lead: str, text: str, width: int) -> Iterator[str]:
 def _verdict(d: Diagnosis, width: int) -> Iterator[str]:
     yield from wrap("", f"{d.verdict.name.replace('_', ' ').upper()}: {d.verdict.why}.", width)
     e = d.evidence
-    if e.expected.loss is not None and e.main_is_heldout:
-        yield from wrap("", f"Expected: {e.expected.loss}, by {e.expected.basis}.", width)
+    if e.level.loss is not None and e.main_is_heldout:
+        yield from wrap("", f"Expected: {e.level.loss}, by {e.level.basis}.", width)
     else:
-        yield from wrap("", f"Expected loss {e.expected.basis}.", width)
+        yield from wrap("", f"Expected loss {e.level.basis}.", width)
     noise = "unknown" if e.noise.eval_se is None else f"{e.noise.eval_se:.4f}"
     yield from wrap("", f"Noise of an evaluation: {noise} ({e.noise.basis}).", width)
 

@@ -362,11 +362,12 @@ class RunScreen(ChartKeys):
     def _diagnose(self, message: Evaluated) -> None:
         from workbench.export.markdown import write_diagnosis
         from workbench.plateau.diagnose import diagnose
+        from workbench.runs.anchors import find
         from workbench.runs.facts import facts_of_run
 
         try:
             facts = facts_of_run(message.run_dir, message.history)
-            answer: dict[str, Any] = diagnose(message.history, facts, message.run_dir).to_dict()
+            answer: dict[str, Any] = diagnose(message.history, facts, message.run_dir, find(message.run_dir)).to_dict()
             with contextlib.suppress(OSError):  # a run on a disk that is not ours to write is explained all the same
                 write_diagnosis(message.run_dir, answer)
         except Exception as error:  # an explanation that fails must not take the charts with it

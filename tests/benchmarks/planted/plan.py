@@ -71,14 +71,15 @@ def _options(layers: int, width: int, heads: int, block: int, micro: int) -> dic
     }  # fmt: skip
 
 
-_SMALL = {"model.vocab_size": 4096, "data.encoding": "planted-4k", "train.device": "cpu", "eval.documents": 32,
-          "eval.seen": 24, "eval.document_tokens": 256}  # fmt: skip
+# The gpt2 family leaves the unigram plateau at a random moment in runs this short: its seeds ended 0.2 nats apart.
+_SMALL = {"model.family": "modern", "model.vocab_size": 4096, "data.encoding": "planted-4k",
+          "train.device": "cpu", "eval.documents": 32, "eval.seen": 24, "eval.document_tokens": 256}  # fmt: skip
 _LARGE = {"train.device": "cuda", "train.compile": "off", "eval.documents": 200, "eval.seen": 100,
           "eval.document_tokens": 1024}  # fmt: skip
 BASES = {
     "cpu": (
-        Base("s", DEV, 300, 2048, 4e-3, _SMALL | _options(2, 48, 4, 128, 16), 60),
-        Base("m", HELDOUT, 240, 2048, 3e-3, _SMALL | _options(4, 64, 4, 128, 16), 90),
+        Base("s", DEV, 300, 2048, 1e-2, _SMALL | _options(2, 48, 4, 128, 16), 60),
+        Base("m", HELDOUT, 240, 2048, 8e-3, _SMALL | _options(4, 64, 4, 128, 16), 90),
     ),
     "cuda": (
         Base("11m", DEV, 1200, 32768, 2e-3, _LARGE | _options(6, 192, 4, 512, 64), 120),

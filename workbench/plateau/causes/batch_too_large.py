@@ -37,7 +37,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         missing.append("tokens_per_step: the batch is unknown")
     findings += above_expected(e, 0.7)
     measured = s.noise_ratio is not None and s.noise_ratio > 10
-    high = e.expected.loss is not None and e.loss > e.expected.loss.high
+    high = e.above
     concern = 0.75 if measured and high and e.main_is_heldout else 0.0
     accumulate, micro = e.facts.number("grad_accum"), e.facts.number("micro_batch")
     sets: dict[str, object] = {}

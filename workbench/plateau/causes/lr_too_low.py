@@ -45,7 +45,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     concern = 0.75 if low and e.step > 3 * e.warm and not (e.gap is not None and e.gap.grows) else 0.0
     lr = e.facts.number("lr") or (e.rate.peak if e.rate is not None else None)
     sets: dict[str, object] = {"optim.lr": float(f"{lr * 3:.3g}")} if lr else {}
-    excess = None if e.expected.loss is None else e.loss - e.expected.loss.mid
+    excess = None if e.level.loss is None else e.loss - e.level.loss.mid
     gain = Interval(0.2 * excess, 0.7 * excess, 1.2 * excess) if excess is not None and low and excess > 0.05 else None
     fix = "Start again with three times the peak learning rate (ten times, if it is far below the optimum)."
     probe = Probe("LR × 3 from the newest checkpoint, against a plain continuation, both annealed to zero", 0.05)

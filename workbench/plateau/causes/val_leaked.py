@@ -35,8 +35,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     elif gap is not None and gap.grows:
         text = f"seen text is learnt {gap.growth:.2f} better than held-out text: that is not in the data"
         findings.append(Finding(text, -2.0, {"growth": gap.growth}))
-    if e.expected.loss is not None and e.main_is_heldout and e.loss < e.expected.loss.low - 0.2:
-        text = f"the held-out loss {e.loss:.3f} lies below what size and tokens should give ({e.expected.loss})"
+    if (expected := e.level.loss) is not None and e.main_is_heldout and e.loss < expected.low - 0.2:
+        text = f"the held-out loss {e.loss:.3f} lies below what size and tokens should give ({expected})"
         findings.append(Finding(text, 1.0, {"loss": e.loss}))
     fix = "Hold out documents whose text (hash) does not stand in the training shards, and evaluate again."
     probe = Probe("loss of the newest checkpoint on deduplicated held-out documents", 0.01)
