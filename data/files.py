@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from data import remote
+from data.errors import ShardError
 
 if TYPE_CHECKING:
     import pyarrow
@@ -23,10 +24,6 @@ if TYPE_CHECKING:
 _MAGIC = b"PAR1"
 _GIANT, _LONG = 1 << 26, 1 << 16  # bytes of a document, and of a mean one beside which a giant is expected
 _SUFFIXES = (".parquet", ".parq")
-
-
-class ShardError(ValueError):
-    """A shard that cannot be used: one line that says which file, what is wrong and what to do."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from data.errors import ShardError
+
 if TYPE_CHECKING:
     import duckdb
 
@@ -44,7 +46,7 @@ def expand(path: str) -> list[str]:
             found = [each for each in files.find(path) if str(each).lower().endswith(_SUFFIXES)]
             what = "no *.parquet file here"
     if not found:
-        raise _error(f"{path}: {what}; check the path")
+        raise ShardError(f"{path}: {what}; check the path")
     return sorted(str(files.unstrip_protocol(each)) for each in found)
 
 
@@ -55,7 +57,7 @@ def state(path: str) -> tuple[int, str]:
         files.invalidate_cache()
         about = files.info(path)
     if about.get("type") != "file":
-        raise _error(f"{path}: not a file; name a parquet file")
+        raise ShardError(f"{path}: not a file; name a parquet file")
     lfs = about.get("lfs") or {}
     names = [about.get("ETag"), lfs.get("sha256") if isinstance(lfs, dict) else getattr(lfs, "sha256", None)]
     names += [about.get("blob_id"), about.get("LastModified"), about.get("last_modified"), about.get("mtime")]
@@ -79,7 +81,7 @@ def register(connection: duckdb.DuckDBPyConnection, paths: Iterable[str]) -> Non
 def _filesystem(kind: str, path: str) -> Any:
     if kind not in EXTRAS:
         known = ", ".join(f"{name}://" for name in EXTRAS)
-        raise _error(f"{path}: {kind}:// is not read; use {known}, or download the shards")
+        raise ShardError(f"{path}: {kind}:// is not read; use {known}, or download the shards")
     try:
         if kind == "hf":
             return _hub_files()
@@ -87,7 +89,7 @@ def _filesystem(kind: str, path: str) -> Any:
 
         return fsspec.filesystem(kind)
     except ImportError:
-        raise _error(f"{path}: reading {kind}:// needs an extra: pip install 'gptbench[{EXTRAS[kind]}]'") from None
+        raise ShardError(f"{path}: reading {kind}:// needs an extra: pip install 'gptbench[{EXTRAS[kind]}]'") from None
 
 
 def _hub_files() -> Any:
@@ -116,21 +118,13 @@ class _asking:
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from data.files import ShardError
-
         if error is None or isinstance(error, ShardError) or not isinstance(error, Exception):
             return
         if isinstance(error, FileNotFoundError):
-            raise _error(f"{self.path}: no such file or folder there; check the path") from None
+            raise ShardError(f"{self.path}: no such file or folder there; check the path") from None
         if isinstance(error, PermissionError) or "credential" in str(error).lower():
-            raise _error(
+            raise ShardError(
                 f"{self.path}: access denied; check the credentials of this {scheme(self.path)} store"
             ) from None
         reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise _error(f"{self.path}: cannot be reached: {reason}") from None
-
-
-def _error(text: str) -> Exception:
-    from data.files import ShardError
-
-    return ShardError(text)
+        raise ShardError(f"{self.path}: cannot be reached: {reason}") from None

@@ -75,7 +75,7 @@ def create(config: Config, args: argparse.Namespace) -> Path:
     """The run directory; where a recipe is resolved for it, that is shown."""
     if not config.data.recipe:
         return launch.create(config, runs_root(args.runs), args.name)
-    from workbench.commands.data import progress
+    from workbench.commands.telling import progress
 
     with progress("reading footers") as tell:
         return launch.create(config, runs_root(args.runs), args.name, tell)

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from workbench.commands.data import complain, number, progress, size
+from workbench.commands.telling import complain, number, progress, size
 from workbench.errors import UserError
 from workbench.text import plain
 
