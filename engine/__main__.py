@@ -37,7 +37,12 @@ def main(arguments: list[str] | None = None) -> int:
     hf.add_argument("-o", "--output", type=Path, required=True)
     hf.add_argument("--step", default="newest", help="a checkpoint's step, newest or best")
     hf.add_argument("--json", action="store_true")
+    probe = commands.add_parser("probe", help="carry out a probe that the workbench has planned")
+    probe.add_argument("run_dir", type=Path)
+    probe.add_argument("cause")
     given = parser.parse_args(arguments)
+    if given.command == "probe":
+        return _probe(given, began)
     return _train(given, began) if given.command == "train" else _use(given)
 
 
@@ -57,6 +62,14 @@ def _train(given: argparse.Namespace, began: float) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _probe(given: argparse.Namespace, began: float) -> int:
+    signals = Signals()
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    from engine import probe
+
+    return probe.run_verb(given.run_dir, given.cause, signals, began)
 
 
 def _use(given: argparse.Namespace) -> int:

@@ -69,11 +69,16 @@ class TokenStream:
     def sequence(self, index: int, block: int) -> npt.NDArray[np.int64]:
         """Tokens of the ``index``-th sequence that is trained on, and the one behind it, int64 [block + 1]."""
         epoch = index * block // self.epoch_tokens
-        first, end = (-(-e * self.epoch_tokens // block) for e in (epoch, epoch + 1))  # those that begin in this epoch
+        first = -(-epoch * self.epoch_tokens // block)
+        return self.read((first + int(self.shuffled(epoch, block)[index - first])) * block, block + 1)
+
+    def shuffled(self, epoch: int, block: int) -> Ints:
+        """The sequences that begin in an epoch in the order in which they are trained on, counted from its first."""
         if self._shuffle is None or self._shuffle[0] != (epoch, block):
+            first, end = (-(-e * self.epoch_tokens // block) for e in (epoch, epoch + 1))
             order = np.random.default_rng([self.seed, epoch, 1]).permutation(end - first)
             self._shuffle = (epoch, block), order
-        return self.read((first + int(self._shuffle[1][index - first])) * block, block + 1)
+        return self._shuffle[1]
 
     def batch(self, position: int, batch: int, block: int) -> npt.NDArray[np.int64]:
         """Tokens and targets of the ``batch`` sequences that follow ``position`` trained tokens, int64 [2, B, T].

@@ -35,13 +35,14 @@ LOCK = ".lock"
 QUIET = 120.0  # seconds without an event after which a run of another host, if it did not stop, counts as dead
 
 
-def train(run_dir: Path, signals: Signals, began: float) -> int:
+def train(run_dir: Path, signals: Signals, began: float, once: bool = False) -> int:
     """Train the run of that directory, from its newest checkpoint if it has one. Returns the exit code.
 
     0: finished or stopped. 1: failed; one line on stderr, the same in the ``stop`` event.
 
     Args:
         began: ``time.perf_counter()`` when the process began, for the first ``phase``.
+        once: train on one of each set of exact copies (a probe's arm).
     """
     try:
         ranks = parallel.join()
@@ -53,7 +54,7 @@ def train(run_dir: Path, signals: Signals, began: float) -> int:
         if not run_dir.is_dir():
             raise RunError(f"{run_dir}: no such run directory")
         with owned(run_dir) if ranks.main else nullcontext():
-            return _owned(run_dir, ranks, signals, began)
+            return _owned(run_dir, ranks, signals, began, once)
     except (RunError, OSError, RuntimeError) as error:
         text = parallel.broken(error) or (_system(error) if isinstance(error, OSError) else str(error))
         if isinstance(error, RuntimeError) and not parallel.broken(error):
@@ -66,7 +67,7 @@ def train(run_dir: Path, signals: Signals, began: float) -> int:
         ranks.rest()
 
 
-def _owned(run_dir: Path, ranks: Ranks, signals: Signals, began: float) -> int:
+def _owned(run_dir: Path, ranks: Ranks, signals: Signals, began: float, once: bool) -> int:
     past = ranks.tell(Past(run_dir) if ranks.main else None)
     record = Recorder(run_dir) if ranks.main else Silent()
     trainer: list[Trainer] = []
@@ -77,7 +78,7 @@ def _owned(run_dir: Path, ranks: Ranks, signals: Signals, began: float) -> int:
 
     ranks.on_failure = other_failed
     try:
-        reason = _train(run_dir, ranks, past, record, signals, trainer, Phases(record, began))
+        reason = _train(run_dir, ranks, past, record, signals, trainer, Phases(record, began), once)
         parallel.leave()
     except Cancelled:
         reason = "stopped"
@@ -112,8 +113,9 @@ def _stop(record: Recorder, step: int, reason: str, text: str) -> int:
 
 
 def _train(
-    run_dir: Path, ranks: Ranks, past: Past, record: Recorder, signals: Signals, trainer: list[Trainer], clock: Phases
-) -> str:
+    run_dir: Path, ranks: Ranks, past: Past, record: Recorder, signals: Signals, trainer: list[Trainer], clock: Phases,
+    once: bool = False,
+) -> str:  # fmt: skip
     config = config_module.load(run_dir / "config.toml")
     ranks.fit(config)
     device = device_module.choose(replace(config.train, device=ranks.device(config.train)))
@@ -121,6 +123,8 @@ def _train(
     clock.end("import")
     with ranks.in_turn(signals.stopping):
         data = prepare.prepare(config, run_dir, cancelled=signals.stopping)
+    if once:
+        data = replace(data, split=replace(data.split, train=data.split.unique))
     config = config.replace(train={"max_steps": plan.steps_of_epochs(config, data.facts["tokens"])})
     if past.finished and past.steps >= config.train.max_steps:
         record.forget()

@@ -181,6 +181,14 @@ def build_parser() -> argparse.ArgumentParser:
             help="a fact that the log does not say, for example lr=1e-3",
         )
 
+    probe = verb("probe", "probe:probe", "the short experiment that settles a cause, in 5% of the run's compute")
+    probe.add_argument("target", metavar="RUN")
+    probe.add_argument("cause", metavar="CAUSE", nargs="?", help="else the likeliest that is not settled")
+    probe.add_argument("--budget", metavar="F", type=float, help="share of the run's compute so far (default 0.05)")
+    probe.add_argument("--again", action="store_true", help="even though it is settled: from the newest checkpoint")
+    probe.add_argument("--detach", action="store_true", help="start it and return; the same command follows it later")
+    probe.add_argument("--stop", action="store_true", help="end the probe under way; it goes on from there next time")
+
     completion = verbs.add_parser("completion", help="a shell's completion script", description="Print it; source it.")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
     completion.set_defaults(call="workbench.commands.completion:completion")

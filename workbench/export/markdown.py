@@ -181,8 +181,12 @@ def _cause(number: int, cause: RankedCause) -> Iterator[str]:
             yield f"- {lead}: {escape(finding.text)}"
     for text in cause.assessment.missing:
         yield f"- missing: {escape(text)}"
-    if cause.assessment.probe is not None:
-        yield f"- experiment that would settle it: {escape(cause.assessment.probe.what)}"
+    if cause.confirmed is None and cause.probe is None:
+        yield f"- no short experiment settles it; what would: {escape(cause.instead)}"
+    elif cause.confirmed is None and cause.probe is not None:
+        cost = f"{cause.probe.cost_fraction:.1%} of the compute so far"
+        how = f"`{plain(cause.probe_command)}` ({cost})" if cause.probe_command else escape(cause.probe.refused)
+        yield f"- experiment that would settle it: {escape(cause.probe.what)}: {how}"
     yield ""
 
 
@@ -194,6 +198,8 @@ def _advice(d: Diagnosis) -> Iterator[str]:
         yield ""
     for number, cause in enumerate(d.to_fix, start=1):
         yield f"{number}. {escape(cause.assessment.fix)} {_gain(cause.assessment.gain)}"
+        if cause.fix_command:
+            yield f"   `{plain(cause.fix_command)}`"
     if d.probable:
         yield ""
     known = [v for v in d.levers if v.gain is not None]

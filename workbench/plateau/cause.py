@@ -1,7 +1,8 @@
-"""What a cause is: a module of ``workbench.plateau.causes`` with four names.
+"""What a cause is: a module of ``workbench.plateau.causes`` with five names.
 
 ``ID`` (as in the report's JSON), ``TITLE``, ``PRIOR`` (log-odds that this cause holds, given that something does,
-before any evidence) and ``assess(evidence, verdict) -> Assessment``. Adding a cause is adding such a file.
+before any evidence), ``PROBE`` (the short experiment that settles it; None, with ``INSTEAD``: only what that says would)
+and ``assess(evidence, verdict) -> Assessment``. Adding a cause is adding such a file.
 
 Each finding carries a weight: the log-odds by which it speaks for (above 0) or against (below 0) the cause. Weights are
 set by hand from the literature named in each file, and checked on recorded runs whose cause is known, on published
@@ -20,6 +21,7 @@ from typing import Any, Protocol, cast
 from workbench.plateau import causes
 from workbench.plateau.anchored import SETTINGS
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Experiment
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict
 
@@ -49,19 +51,12 @@ class Action:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """The short experiment that would settle a cause, and its cost as a share of the run's compute."""
-
-    what: str
-    cost_fraction: float
-
-
-@dataclass(frozen=True)
 class Assessment:
     """What one cause says of a run.
 
     ``gain``: nats at equal tokens if it were undone; None where not computable. ``concern``: how surely it holds the
-    run back even where the curve alone shows no plateau (a cause seen directly); it raises the verdict's.
+    run back even where the curve alone shows no plateau (a cause seen directly); it raises the verdict's. ``instead``:
+    why the cause's experiment is not due in this run; "" where it is.
     """
 
     findings: list[Finding]
@@ -69,8 +64,8 @@ class Assessment:
     action: Action
     gain: Interval | None = None
     missing: list[str] = field(default_factory=list)
-    probe: Probe | None = None
     concern: float = 0.0
+    instead: str = ""
 
 
 class Cause(Protocol):
@@ -79,6 +74,7 @@ class Cause(Protocol):
     ID: str
     TITLE: str
     PRIOR: float
+    PROBE: Experiment | None
     assess: Callable[[Evidence, Verdict], Assessment]
 
 
@@ -87,6 +83,16 @@ def all_causes() -> tuple[Cause, ...]:
     """Every cause there is a file for, in order of its name."""
     names = sorted(m.name for m in pkgutil.iter_modules(causes.__path__))
     return tuple(cast(Cause, importlib.import_module(f"{causes.__name__}.{name}")) for name in names)
+
+
+def cause_of(name: str) -> Cause | None:
+    """The cause of that id, or None."""
+    return next((cause for cause in all_causes() if name == cause.ID), None)
+
+
+def instead_of(cause: Cause) -> str:
+    """What would settle a cause that no short experiment settles; "" for one that has a probe."""
+    return str(getattr(cause, "INSTEAD", ""))
 
 
 def above_expected(e: Evidence, weight: float) -> list[Finding]:

@@ -11,7 +11,7 @@ from typing import Any
 from workbench.plateau import cause as cause_module
 from workbench.plateau import decision as decision_module
 from workbench.plateau import levers as levers_module
-from workbench.plateau import order
+from workbench.plateau import order, probed
 from workbench.plateau.evidence import Evidence, gather
 from workbench.plateau.interval import as_dict
 from workbench.plateau.levers import Lever
@@ -102,7 +102,7 @@ def diagnose(history: History, facts: Facts, run_dir: Path | None = None, beside
     """
     e = gather(history, facts, None if run_dir is None else Path(run_dir), beside)
     verdict = judge(e)
-    ranked = rank(e, verdict)
+    ranked = rank(e, verdict, run_dir)
     found = levers_module.levers(e)
     fixes = [
         (c.id, c.assessment.fix, c.assessment.gain, c.assessment.action)
@@ -126,15 +126,39 @@ def diagnosis_of(source: Source) -> Diagnosis:
     return diagnose(source.history, source.facts, source.run_dir, found)
 
 
-def rank(e: Evidence, verdict: Verdict) -> list[RankedCause]:
-    """Every cause with its probability, likeliest first; what cannot be told apart is tied."""
+def rank(e: Evidence, verdict: Verdict, run_dir: Path | None = None) -> list[RankedCause]:
+    """Every cause with its probability, likeliest first; what cannot be told apart is tied, what a probe settled is
+    settled."""
+    results, plans = probed.results(run_dir, e.step), probed.Plans(run_dir)
     ranked = []
     for module in cause_module.all_causes():
         assessment = module.assess(e, verdict)
         assessment = cause_module.beside_anchor(e, module.ID, assessment)
+        result = results.get(module.ID)
+        if result is not None:
+            assessment = probed.taken_in(assessment, result)
         odds = module.PRIOR + sum(f.weight for f in assessment.findings)
         probability = max(verdict.concern, assessment.concern) / (1 + math.exp(-odds))
-        ranked.append(RankedCause(module.ID, module.TITLE, probability, assessment))
+        confirmed = None if result is None else result.confirmed
+        if confirmed is not None:
+            probability = max(probability, probed.CONFIRMED) if confirmed else min(probability, probed.REFUTED)
+        instead = assessment.instead or cause_module.instead_of(module)
+        probe = None if assessment.instead else plans.of(module)
+        ranked.append(
+            RankedCause(
+                module.ID,
+                module.TITLE,
+                probability,
+                assessment,
+                confirmed,
+                (),
+                probe,
+                instead,
+                result,
+                plans.fix_command(assessment.action),
+                plans.probe_command(module.ID, probe),
+            )  # fmt: skip
+        )
     return sorted(order.tie(e, ranked), key=lambda c: -c.probability)
 
 

@@ -10,11 +10,28 @@ from typing import Any
 from workbench.plateau.cause import Assessment, Finding
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.interval import as_dict
+from workbench.probes.judge import Result
+
+
+@dataclass(frozen=True)
+class Planned:
+    """The short experiment that would settle a cause: its cost as a share of the run's compute so far; ``refused``
+    says why it cannot be made here and now ("" where it can)."""
+
+    what: str
+    cost_fraction: float
+    refused: str = ""
 
 
 @dataclass(frozen=True)
 class RankedCause:
-    """A cause with the probability that undoing it alone would make the run progress, or end lower by over 0.02."""
+    """A cause with the probability that undoing it alone would make the run progress, or end lower by over 0.02.
+
+    Attributes:
+        confirmed: by its probe; None where there was none, or it is undecided. result: that probe's.
+        fix_command, probe_command: what to type; "" where there is nothing to.
+        probe: the experiment that settles it. instead: what would where none can, or why it is not due.
+    """
 
     id: str
     title: str
@@ -22,6 +39,11 @@ class RankedCause:
     assessment: Assessment
     confirmed: bool | None = None
     tied_with: tuple[str, ...] = ()
+    probe: Planned | None = None
+    instead: str = ""
+    result: Result | None = None
+    fix_command: str = ""
+    probe_command: str = ""
 
     @property
     def speaking_for(self) -> list[Finding]:
@@ -45,10 +67,19 @@ class RankedCause:
             "fix": a.fix,
             "action": a.action.to_dict(),
             "predicted_gain": as_dict(a.gain),
-            "probe": None if a.probe is None else {"what": a.probe.what, "cost_fraction": a.probe.cost_fraction},
+            "probe": None if self.probe is None else {
+                "what": self.probe.what, "cost_fraction": round(self.probe.cost_fraction, 5),
+                "refused": self.probe.refused or None,
+            },
+            "instead": self.instead or None,
             "confirmed": self.confirmed,
+            "experiment": None if self.result is None else {
+                "why": self.result.why, "gain": self.result.gain, "step": self.result.step,
+                "cost_fraction": self.result.cost_measured,
+            },
             "tied_with": list(self.tied_with),
-        }
+            "commands": {"fix": self.fix_command or None, "probe": self.probe_command or None},
+        }  # fmt: skip
 
 
 # What a later cause's figures rest on comes before it: measurement, stability, data, rate, then what is merely small.
@@ -75,7 +106,7 @@ def tie(e: Evidence, ranked: Sequence[RankedCause]) -> list[RankedCause]:
     """
     found = {c.id: c for c in ranked}
     for names in _SAME_EVIDENCE:
-        group = [found[n] for n in names if n in found]
+        group = [found[n] for n in names if n in found and found[n].confirmed is None]
         if len(group) < 2 or e.signals.noise_ratio is not None or min(c.probability for c in group) < 0.08:
             continue
         odds = [_log_odds(c.probability) for c in group]

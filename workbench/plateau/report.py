@@ -95,8 +95,31 @@ def _cause(cause: RankedCause, width: int) -> Iterator[str]:
     yield from _findings("      − ", cause.against, width)
     for text in cause.assessment.missing:
         yield from wrap("      ? ", text, width)
-    if cause.assessment.probe is not None and cause.probability > 0.3:
-        yield from wrap("      settle it: ", cause.assessment.probe.what, width)
+    if cause.probability > 0.3 and cause.confirmed is None:
+        yield from _settle(cause, width)
+
+
+def _settle(cause: RankedCause, width: int) -> Iterator[str]:
+    if cause.probe is None:
+        yield from wrap("      no short experiment settles it; what would: ", cause.instead, width)
+        return
+    yield from wrap("      settle it: ", cause.probe.what, width)
+    if cause.probe.refused:
+        yield from wrap("        not here: ", cause.probe.refused, width)
+    elif cause.probe_command:
+        yield from command(f"{cause.probe_command}  ({cause.probe.cost_fraction:.1%} of the compute so far)", width)
+
+
+def command(text: str, width: int) -> Iterator[str]:
+    """A command line to copy, its options on lines of their own where it is long."""
+    lead = "      $ "
+    if len(lead + text) <= width:
+        yield lead + plain(text)
+        return
+    parts = plain(text).split(" --")
+    for number, part in enumerate(parts):
+        more = " \\" if number + 1 < len(parts) else ""
+        yield (lead if number == 0 else "          --") + part + more
 
 
 def _findings(lead: str, findings: list[Finding], width: int) -> Iterator[str]:
@@ -110,6 +133,8 @@ def _advice(d: Diagnosis, width: int) -> Iterator[str]:
         yield from wrap("Fix first: ", f"{d.why_first}.", width)
     for number, cause in enumerate(d.to_fix, start=1):
         yield from wrap(f"  {number}. ", f"{cause.assessment.fix} {_gain(cause.assessment.gain)}", width)
+        if cause.fix_command:
+            yield from command(cause.fix_command, width)
     for lever in d.levers:
         if lever.gain is None:
             continue

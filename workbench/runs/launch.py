@@ -169,9 +169,14 @@ def start(run_dir: Path, variables: Mapping[str, str] | None = None) -> int:
         process.write(run_dir, child.pid)
     except OSError as error:
         raise UserError(f"{run_dir}: cannot start the engine: {error.strerror}") from None
+    adopt(child)
+    return child.pid
+
+
+def adopt(child: subprocess.Popen[bytes]) -> None:
+    """Wait for a started engine some day."""
     reap()
     _children.append(child)
-    return child.pid
 
 
 def reap() -> None:

@@ -6,14 +6,20 @@ steps at a smaller batch. Without the noise scale a large batch is named, but st
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe, above_expected
+from workbench.plateau.cause import Action, Assessment, Finding, above_expected
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict
 
 ID = "batch_too_large"
 TITLE = "The batch is too large for these tokens"
 PRIOR = -2.0
+PROBE = Arms(
+    "a quarter of the batch at half the rate, from the newest checkpoint, against a plain continuation, both annealed "
+    "to zero over the same tokens",
+    "batch-quarter", batch=0.25, rate=0.5, high=True,
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -47,5 +53,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         sets = {"train.micro_batch": int(micro // 4)}
     gain = Interval(0.02, 0.06, 0.2) if measured else None
     fix = "Start again with a quarter of the batch and half the rate: four times as many steps on the same tokens."
-    probe = Probe("a quarter of the batch from the newest checkpoint, against a plain continuation", 0.05)
-    return Assessment(findings, fix, Action("restart", sets), gain, missing, probe, concern)
+    return Assessment(findings, fix, Action("restart", sets), gain, missing, concern)

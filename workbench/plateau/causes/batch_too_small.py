@@ -6,14 +6,20 @@ noise. Without it only the batch against a published optimum can be named, and t
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe, above_expected
+from workbench.plateau.cause import Action, Assessment, Finding, above_expected
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import PLATEAU, Verdict
 
 ID = "batch_too_small"
 TITLE = "The batch is too small for this learning rate"
 PRIOR = -2.0
+PROBE = Arms(
+    "four times the batch by accumulation, from the newest checkpoint, against a plain continuation, both annealed to "
+    "zero over the same tokens",
+    "batch-x4", batch=4.0, high=True,
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -44,8 +50,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     sets: dict[str, object] = {"train.grad_accum": int(4 * accumulate)} if accumulate else {}
     gain = Interval(0.02, 0.06, 0.2) if s.noise_ratio is not None and s.noise_ratio < 0.1 else None
     fix = "Accumulate gradients over four times as many sequences, from the newest checkpoint on."
-    probe = Probe("four times the batch by accumulation, against a plain continuation, both annealed to zero", 0.05)
-    return Assessment(findings, fix, Action("branch", sets, e.step or None), gain, missing, probe)
+    return Assessment(findings, fix, Action("branch", sets, e.step or None), gain, missing)
 
 
 def noise_floor(e: Evidence, verdict: Verdict) -> list[Finding]:

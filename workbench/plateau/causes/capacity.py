@@ -16,6 +16,8 @@ from workbench.plateau.verdict import Verdict
 ID = "capacity"
 TITLE = "The model is too small for these tokens"
 PRIOR = -1.0
+PROBE = None
+INSTEAD = "a larger model on the same tokens"
 LARGER = 3.0
 
 
@@ -46,7 +48,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     if (width := e.facts.number("n_embd")) and (layers := e.facts.number("n_layer")):
         sets = {"model.n_embd": int(width * 1.5) // 64 * 64 or int(width * 2), "model.n_layer": round(layers * 1.34)}
     fix = f"Train a larger model, about {LARGER:.0f}× the parameters, on the same tokens."
-    return Assessment(findings, fix, Action("restart", sets), gain(n, tokens), missing, None)
+    return Assessment(findings, fix, Action("restart", sets), gain(n, tokens), missing)
 
 
 def _ratio(e: Evidence, n: float, tokens: float, findings: list[Finding]) -> None:

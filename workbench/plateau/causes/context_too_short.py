@@ -6,13 +6,15 @@ figure 20). Loss curves cannot show it: only the loss by position within the win
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.verdict import Verdict
 
 ID = "context_too_short"
 TITLE = "The context is too short"
 PRIOR = -2.5
+PROBE = None
+INSTEAD = "a run with twice the context at the same tokens a step"
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -28,5 +30,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         weight = 1.5 if block <= 64 else 0.7 if block <= 128 else 0.0 if block <= 256 else -3.0
         findings.append(Finding(f"the context is {block:.0f} tokens long", weight, {"block_size": block}))
     fix = "Start again with a longer context at the same tokens a step."
-    probe = Probe("loss by position within the window, at the newest checkpoint", 0.005)
-    return Assessment(findings, fix, Action("restart", sets), None, missing, probe)
+    return Assessment(findings, fix, Action("restart", sets), None, missing)

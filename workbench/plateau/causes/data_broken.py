@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import math
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Measurement
 from workbench.plateau.verdict import DIVERGING, NOT_ENOUGH, PLATEAU, Verdict
 
 ID = "data_broken"
 TITLE = "The data or the targets are broken"
 PRIOR = -2.5
+PROBE = Measurement(
+    "held-out loss with the tokens of each document scrambled, against the loss as they stand; and one batch "
+    "overfitted, which must fall to almost 0",
+    "order", ("heldout", "scrambled"), overfit=60,
+)  # fmt: skip
 ENOUGH_TOKENS = 2e7  # behind which a healthy run of any size has left the unigram entropy
 
 
@@ -27,7 +33,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     tokens = e.facts.number("tokens_seen")
     concern = 0.0
     if not math.isfinite(loss):
-        return Assessment([], _FIX, Action("data"), None, ["a loss"], None)
+        return Assessment([], _FIX, Action("data"), None, ["a loss"])
     if not e.signals.vocab_known:
         missing.append("vocab_size: ln V is taken for GPT-2's vocabulary")
     share = loss / top
@@ -63,8 +69,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         text = f"seen text is learnt {e.gap.growth:.2f} better than held-out text: targets do follow from the input"
         findings.append(Finding(text, -2.0, {"growth": e.gap.growth}))
     missing.append("a look at a batch: decode inputs and targets, and check that these are those shifted by one")
-    probe = Probe("overfit a single batch: it must fall to almost 0; and decode what the model is fed", 0.005)
-    return Assessment(findings, _FIX, Action("data"), None, missing, probe, concern)
+    return Assessment(findings, _FIX, Action("data"), None, missing, concern)
 
 
 _FIX = "Decode a batch and compare inputs with targets; check tokenizer, shift and mask before anything else."

@@ -6,13 +6,15 @@ batches. Shuffled published runs (llm.c, modded-nanogpt, build-nanogpt) stay bel
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.verdict import Verdict
 
 ID = "data_order"
 TITLE = "The data are not shuffled"
 PRIOR = -2.5
+PROBE = None
+INSTEAD = "the same run on shuffled shards (this engine shuffles documents and sequences itself)"
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -39,5 +41,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(f"windows are drawn at random ({e.facts.source('sampling')})", -2.0))
     concern = 0.75 if waves and drift is not None and drift > 0.25 else 0.0
     fix = "Shuffle documents over all shards before training."
-    probe = Probe("a short branch on shuffled shards, against a plain continuation, both annealed to zero", 0.05)
-    return Assessment(findings, fix, Action("data"), None, missing, probe, concern)
+    return Assessment(findings, fix, Action("data"), None, missing, concern)

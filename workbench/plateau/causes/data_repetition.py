@@ -7,14 +7,19 @@ et al. 2023). Told from a shifted validation set by the gap's *growth*: a shift 
 from __future__ import annotations
 
 from workbench.plateau import law
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Measurement
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict
 
 ID = "data_repetition"
 TITLE = "The same data too many times"
 PRIOR = -1.0
+PROBE = Measurement(
+    "loss on documents trained on against held-out documents of the same shards, more of both than the run evaluates",
+    "memorised", ("seen", "heldout"),
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -40,10 +45,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     # Seen directly: text learnt by heart over many epochs costs the held-out loss even while that still falls.
     learnt = e.gap is not None and e.gap.grows and e.gap.growth > 0.3
     concern = 0.85 if learnt and epochs is not None and epochs > 8 else 0.0
-    probe = Probe(
-        "loss on seen against unseen documents at the newest checkpoint, and a short run on fresh shards", 0.05
-    )
-    return Assessment(findings, fix + ".", Action("data"), _gain(e), missing, probe, concern)
+    return Assessment(findings, fix + ".", Action("data"), _gain(e), missing, concern)
 
 
 def _epochs(e: Evidence, findings: list[Finding], missing: list[str]) -> None:

@@ -5,13 +5,19 @@ Seen in gradient norms of (almost) nothing. A loss scaler that skips its steps p
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Measurement
 from workbench.plateau.verdict import Verdict
 
 ID = "dead_gradients"
 TITLE = "The gradients have died"
 PRIOR = -2.5
+PROBE = Measurement(
+    "one batch overfitted with a fresh optimiser from the newest checkpoint (it must fall to almost 0), and tensors "
+    "without a gradient counted",
+    "alive", (), overfit=60,
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -43,5 +49,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         "Start again from the last checkpoint with living gradients: bfloat16 in place of float16, a lower rate, and a "
         "check for layers cut off from the loss."
     )
-    probe = Probe("gradient norms layer by layer on one batch of the newest checkpoint", 0.001)
-    return Assessment(findings, fix, Action("restart"), None, missing, probe, concern)
+    return Assessment(findings, fix, Action("restart"), None, missing, concern)

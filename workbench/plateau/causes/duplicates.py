@@ -8,14 +8,20 @@ often cost more than their share (Hernandez et al. 2022, arXiv 2205.10487).
 from __future__ import annotations
 
 from workbench.plateau import law
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict
 
 ID = "duplicates"
 TITLE = "Many copies of the same text in the data"
 PRIOR = -1.5
+PROBE = Arms(
+    "each exact text once in place of its copies, from the newest checkpoint, against a plain continuation, both "
+    "annealed to zero over the same tokens",
+    "once", once=True,
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -53,5 +59,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     learnt = e.gap is not None and e.gap.grows and e.gap.growth > 0.3
     concern = 0.85 if learnt and split is not None and split[1] > 2 * split[0] and split[0] * split[1] > 8 else 0.0
     fix = "Deduplicate the shards (a recipe that keeps one copy of each document), and fill up with other text."
-    probe = Probe("held-out loss of deduplicated documents, and a short run on deduplicated shards", 0.05)
-    return Assessment(findings, fix, Action("data"), gain, missing, probe, concern)
+    return Assessment(findings, fix, Action("data"), gain, missing, concern)

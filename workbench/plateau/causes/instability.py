@@ -5,14 +5,20 @@ Told by robust deviations from a running median, and by what clipping does (nano
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import DIVERGING, Verdict
 
 ID = "instability"
 TITLE = "Training is unstable"
 PRIOR = -1.5
+PROBE = Arms(
+    "a third of the learning rate and gradients clipped at 1.0, from the newest checkpoint, against a plain "
+    "continuation, both annealed to zero over the same tokens",
+    "calm", rate=1 / 3, at_least={"optim.grad_clip": 1.0}, high=True,
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -70,5 +76,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         sets["optim.lr"] = float(f"{lr / 3:.3g}")
     gain = Interval(0.5 * s.blown_up, s.blown_up, 3 * s.blown_up) if s.blown_up > 0 else None
     fix = "Lower the peak learning rate to a third, clip gradients at 1.0, and warm up for longer."
-    probe = Probe("a third of the learning rate from the last checkpoint before the first spike", 0.05)
-    return Assessment(findings, fix, Action("restart", sets), gain, missing, probe, concern)
+    return Assessment(findings, fix, Action("restart", sets), gain, missing, concern)

@@ -8,14 +8,20 @@ from __future__ import annotations
 import math
 
 from workbench.plateau import law
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict, trend_before
 
 ID = "lr_decayed_early"
 TITLE = "The learning rate decayed too early"
 PRIOR = -1.5
+PROBE = Arms(
+    "re-warmed to half the peak from the newest checkpoint, against a plain continuation, both annealed to zero over "
+    "the same tokens",
+    "rewarm", rewarm=0.5, refutes=False,
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -29,7 +35,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         sets["schedule.decay_steps"] = int(planned)
     if e.rate is None:
         missing.append("lr and schedule: the rate over the run is unknown")
-        return Assessment(findings, fix, Action("restart", sets), None, missing, None)
+        return Assessment(findings, fix, Action("restart", sets), None, missing)
     since, share = e.rate.floor_since, e.rate.share
     before = None
     if since is None:
@@ -59,9 +65,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         text = f"seen text is learnt {e.gap.growth:.2f} better than held-out text: the weights do move"
         findings.append(Finding(text, -3.0, {"growth": e.gap.growth}))
     begin = None if e.rate.decay_from is None else int(e.rate.decay_from)
-    probe = Probe("re-warm to half the peak and anneal again, against a plain continuation", 0.05)
     action = Action("branch" if begin else "restart", sets, begin)
-    return Assessment(findings, fix, action, _gain(e, since, before.gain.mid if before else None), missing, probe)
+    return Assessment(findings, fix, action, _gain(e, since, before.gain.mid if before else None), missing)
 
 
 def _gain(e: Evidence, since: float | None, slope_before: float | None) -> Interval | None:

@@ -6,13 +6,19 @@ Cooldown: Hägele et al. 2024 (arXiv 2405.18392); linear to zero: Bergsma et al.
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence, annealing_left
-from workbench.plateau.verdict import IMPROVING, Verdict
+from workbench.plateau.experiment import Arms
+from workbench.plateau.verdict import IMPROVING, PLATEAU, Verdict
 
 ID = "lr_still_high"
 TITLE = "The learning rate has not been annealed yet"
 PRIOR = -1.0
+PROBE = Arms(
+    "a branch of the newest checkpoint annealed to zero, against one that goes on by the run's own schedule over the "
+    "same tokens",
+    "cooldown", high=True, cooldown=True,
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -25,7 +31,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     fix = f"Cool down: anneal the rate to zero over the next {cooldown} steps (a fifth of the run)."
     if e.rate is None:
         missing = ["lr and schedule: whether the rate is still high is unknown"]
-        return Assessment(findings, fix, action, None, missing, None)
+        return Assessment(findings, fix, action, None, missing)
     share = e.rate.share
     gain = annealing_left(e, 0.0)
     worth = "" if gain is None else f"; annealing it to zero is worth {gain}"
@@ -48,5 +54,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         )
     if e.stability.blown_up > 0:
         findings.append(Finding("the training loss has blown up: this is past annealing", -3.0))
-    probe = Probe(f"anneal a branch to zero over {max(1, round(0.05 * e.step))} steps", 0.05)
-    return Assessment(findings, fix, action, gain, [], probe)
+    instead = ""
+    if e.rate.final is not None and e.rate.final <= 0.3 * e.rate.peak and verdict.name != PLATEAU:
+        instead = f"the plan itself anneals the rate to {e.rate.final:.3g}: wait for it, or branch a cooldown now"
+    return Assessment(findings, fix, action, gain, [], instead=instead)

@@ -7,15 +7,20 @@ annealed yet by its level against the published optima and by signs of strain: c
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe, above_expected
+from workbench.plateau.cause import Action, Assessment, Finding, above_expected
 from workbench.plateau.causes import batch_too_small
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict
 
 ID = "lr_too_high"
 TITLE = "The learning rate is too high"
 PRIOR = -2.0
+PROBE = Arms(
+    "LR ÷ 3 from the newest checkpoint, against a plain continuation, both annealed to zero over the same tokens",
+    "lr-third", rate=1 / 3, high=True,
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -46,5 +51,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     sets: dict[str, object] = {"optim.lr": float(f"{lr / 3:.3g}")} if lr else {}
     gain = Interval(0.02, 0.08, 0.3) if ratio is not None and ratio > 6 else None
     fix = "Start again with a third of the peak learning rate."
-    probe = Probe("LR ÷ 3 from the newest checkpoint, against a plain continuation, both annealed to zero", 0.05)
-    return Assessment(findings, fix, Action("restart", sets), gain, missing, probe, concern)
+    return Assessment(findings, fix, Action("restart", sets), gain, missing, concern)

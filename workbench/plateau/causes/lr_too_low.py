@@ -6,14 +6,19 @@ that is steeper than a healthy run's at these tokens: the run is where others we
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe, above_expected
+from workbench.plateau.cause import Action, Assessment, Finding, above_expected
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict
 
 ID = "lr_too_low"
 TITLE = "The learning rate is too low"
 PRIOR = -2.0
+PROBE = Arms(
+    "LR × 3 from the newest checkpoint, against a plain continuation, both annealed to zero over the same tokens",
+    "lr-x3", rate=3.0, high=True,
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -48,5 +53,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     excess = None if e.level.loss is None else e.loss - e.level.loss.mid
     gain = Interval(0.2 * excess, 0.7 * excess, 1.2 * excess) if excess is not None and low and excess > 0.05 else None
     fix = "Start again with three times the peak learning rate (ten times, if it is far below the optimum)."
-    probe = Probe("LR × 3 from the newest checkpoint, against a plain continuation, both annealed to zero", 0.05)
-    return Assessment(findings, fix, Action("restart", sets), gain, missing, probe, concern)
+    return Assessment(findings, fix, Action("restart", sets), gain, missing, concern)

@@ -7,14 +7,20 @@ same kind of text with dropout off.
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict
 
 ID = "over_regularised"
 TITLE = "Dropout or weight decay are too strong"
 PRIOR = -2.0
+PROBE = Arms(
+    "dropout 0 (and weight decay of at most 0.1) from the newest checkpoint, against a plain continuation, both "
+    "annealed to zero over the same tokens",
+    "free", at_most={"model.dropout": 0.0, "optim.weight_decay": 0.1},
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -66,6 +72,5 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     elif dropout:
         gain = Interval(0.1 * dropout, 0.4 * dropout, 1.2 * dropout)
     fix = "Set dropout to 0 (and weight decay to 0.1): the data are not repeated enough to need more."
-    probe = Probe("dropout 0 from the newest checkpoint, against a plain continuation, both annealed to zero", 0.05)
     begin = e.step or None
-    return Assessment(findings, fix, Action("branch", sets, begin), gain, missing, probe, concern)
+    return Assessment(findings, fix, Action("branch", sets, begin), gain, missing, concern)

@@ -5,13 +5,15 @@ The usual end of a healthy run. A cause only where training goes on behind the p
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence, annealing_left
 from workbench.plateau.verdict import Verdict
 
 ID = "schedule_complete"
 TITLE = "The schedule is complete"
 PRIOR = -1.5
+PROBE = None
+INSTEAD = "a longer plan from a checkpoint before the decay, with a schedule that ends at zero"
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -53,5 +55,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         "schedule that ends at zero."
     )
     begin = int(e.rate.decay_from) if e.rate is not None and e.rate.decay_from else None
-    probe = Probe("re-warm to half the peak and anneal again, against a plain continuation", 0.05)
-    return Assessment(findings, fix, Action("stop", {}, begin), annealing_left(e, 0.0), missing, probe)
+    return Assessment(findings, fix, Action("stop", {}, begin), annealing_left(e, 0.0), missing)

@@ -15,6 +15,8 @@ from workbench.plateau.verdict import Verdict
 ID = "token_limited"
 TITLE = "Too few tokens for a model of this size"
 PRIOR = -2.0
+PROBE = None
+INSTEAD = "the same model on more fresh tokens"
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -50,4 +52,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     if planned := e.facts.number("max_steps"):
         sets = {"train.max_steps": int(2 * planned)}
     fix = "Train on more fresh tokens, towards 20 a parameter, with a schedule that ends with them."
-    return Assessment(findings, fix, Action("data", sets), gain, missing, None)
+    return Assessment(findings, fix, Action("data", sets), gain, missing)

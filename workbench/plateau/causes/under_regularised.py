@@ -6,14 +6,19 @@ run use several times the epochs (Xue et al. 2023, arXiv 2305.13230).
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict
 
 ID = "under_regularised"
 TITLE = "Too little regularisation for data read so often"
 PRIOR = -2.5
+PROBE = Arms(
+    "dropout 0.1 from the newest checkpoint, against a plain continuation, both annealed to zero over the same tokens",
+    "dropout", at_least={"model.dropout": 0.1}, refutes=False,
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -50,5 +55,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         gain = Interval(0.0, 0.1 * gap.growth, 0.5 * gap.growth)
     fix = "If no more text can be had: dropout 0.1 to 0.2 and a weight decay of 0.1 or above, from the start."
     sets: dict[str, object] = {"model.dropout": 0.1}
-    probe = Probe("dropout 0.1 from the checkpoint with the best held-out loss, against a plain continuation", 0.05)
-    return Assessment(findings, fix, Action("restart", sets), gain, missing, probe)
+    return Assessment(findings, fix, Action("restart", sets), gain, missing)

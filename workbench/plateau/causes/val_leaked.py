@@ -5,13 +5,19 @@ Known where the leak was counted; otherwise only suspected, from many epochs wit
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Measurement
 from workbench.plateau.verdict import Verdict
 
 ID = "val_leaked"
 TITLE = "Held-out documents stand in the training data"
 PRIOR = -3.0
+PROBE = Measurement(
+    "loss of the newest checkpoint on held-out documents without an exact copy in the training data, against all of "
+    "them",
+    "leaked", ("clean", "leaked"),
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -39,5 +45,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         text = f"the held-out loss {e.loss:.3f} lies below what size and tokens should give ({expected})"
         findings.append(Finding(text, 1.0, {"loss": e.loss}))
     fix = "Hold out documents whose text (hash) does not stand in the training shards, and evaluate again."
-    probe = Probe("loss of the newest checkpoint on deduplicated held-out documents", 0.01)
-    return Assessment(findings, fix, Action("eval"), None, missing, probe, concern)
+    return Assessment(findings, fix, Action("eval"), None, missing, concern)

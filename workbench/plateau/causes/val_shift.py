@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import math
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Measurement
 from workbench.plateau.interval import Interval
 from workbench.plateau.verdict import Verdict
 
 ID = "val_shift"
 TITLE = "The held-out text differs from the training text"
 PRIOR = -2.0
+PROBE = Measurement(
+    "loss of the newest checkpoint on held-out documents, against training documents that it has not read yet",
+    "shift", ("heldout", "unread"),
+)  # fmt: skip
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -24,11 +29,10 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     missing: list[str] = []
     gap = e.gap
     fix = "Hold out documents of the same shards (or judge each kind of text by its own held-out set)."
-    probe = Probe("loss of the newest checkpoint on held-out documents drawn from the training shards", 0.01)
     action = Action("eval", {"data.val_paths": []})
     if gap is None:
         missing.append("loss on seen documents: a shifted held-out set shows only against it")
-        return Assessment(findings, fix, action, None, missing, probe)
+        return Assessment(findings, fix, action, None, missing)
     z = math.nan
     error = _level_error(e)
     shifted = False
@@ -62,7 +66,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(f"{e.epochs:.1f} epochs explain a gap as well", -1.0, {"epochs": e.epochs}))
     concern = 0.8 if shifted else 0.0
     gain = Interval(0.5 * gap.now, 0.8 * gap.now, gap.now) if shifted else None
-    return Assessment(findings, fix, action, gain, missing, probe, concern)
+    return Assessment(findings, fix, action, gain, missing, concern)
 
 
 def _epochs_at(e: Evidence, step: float) -> float | None:

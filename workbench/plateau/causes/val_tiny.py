@@ -6,13 +6,18 @@ documents still compare well from one evaluation to the next (paired differences
 
 from __future__ import annotations
 
-from workbench.plateau.cause import Action, Assessment, Finding, Probe
+from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.experiment import Measurement
 from workbench.plateau.verdict import FINISHED, IMPROVING, Verdict
 
 ID = "val_tiny"
 TITLE = "The held-out set is too small to judge by"
 PRIOR = -2.0
+PROBE = Measurement(
+    "the oldest and the newest checkpoint on several hundred more held-out documents than the run evaluates",
+    "tiny", ("own", "more"), checkpoints=2,
+)  # fmt: skip
 FEW_TOKENS = 5_000
 FEW_DOCUMENTS = 10
 
@@ -54,5 +59,4 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     concern = 0.75 if few and (hides or verdict.name != IMPROVING) else 0.0
     fix = "Evaluate more held-out text: at least some hundred documents, always the same ones."
     sets: dict[str, object] = {"eval.documents": 400}
-    probe = Probe("evaluate the saved checkpoints on a few hundred held-out documents", 0.01)
-    return Assessment(findings, fix, Action("eval", sets), None, missing, probe, concern)
+    return Assessment(findings, fix, Action("eval", sets), None, missing, concern)
