@@ -1,8 +1,8 @@
 """What a cause is: a module of ``workbench.plateau.causes`` with five names.
 
 ``ID`` (as in the report's JSON), ``TITLE``, ``PRIOR`` (log-odds that this cause holds, given that something does,
-before any evidence), ``PROBE`` (the short experiment that settles it; None, with ``INSTEAD``: only what that says would)
-and ``assess(evidence, verdict) -> Assessment``. Adding a cause is adding such a file.
+before any evidence), ``PROBE`` (the short experiment that settles it; None, with ``INSTEAD``: only what that says) and
+``assess(evidence, verdict) -> Assessment``. Adding a cause is adding such a file.
 
 Each finding carries a weight: the log-odds by which it speaks for (above 0) or against (below 0) the cause. Weights are
 set by hand from the literature named in each file, and checked on recorded runs whose cause is known, on published

@@ -144,20 +144,11 @@ def rank(e: Evidence, verdict: Verdict, run_dir: Path | None = None) -> list[Ran
             probability = max(probability, probed.CONFIRMED) if confirmed else min(probability, probed.REFUTED)
         instead = assessment.instead or cause_module.instead_of(module)
         probe = None if assessment.instead else plans.of(module)
+        commands = plans.fix_command(assessment.action), plans.probe_command(module.ID, probe)
         ranked.append(
             RankedCause(
-                module.ID,
-                module.TITLE,
-                probability,
-                assessment,
-                confirmed,
-                (),
-                probe,
-                instead,
-                result,
-                plans.fix_command(assessment.action),
-                plans.probe_command(module.ID, probe),
-            )  # fmt: skip
+                module.ID, module.TITLE, probability, assessment, confirmed, (), probe, instead, result, *commands
+            )
         )
     return sorted(order.tie(e, ranked), key=lambda c: -c.probability)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+MARGIN = 0.02  # nats: what moves the loss by less is no cause worth naming
 BUDGET = 0.05  # of the compute that the run has spent so far
 HIGH = 0.3  # share of the peak rate that a checkpoint must have where the noise of rate or batch is the question
 
@@ -27,7 +28,10 @@ class Arms:
         once: train on one of each set of exact copies.
         high: only from a checkpoint whose rate is at ``HIGH`` of the peak or above.
         cooldown: the change is the annealing: the plain arms go on by the run's own schedule.
-        refutes: whether no gain over so few tokens speaks against the cause.
+        calms: the change makes the noise of the steps smaller, which alone gains over so few tokens: what annealing
+            gains a healthy run is set against it.
+        refutes: nats of gain below which the cause is refuted; less where so few tokens show only a part of the gain;
+            None where they can prove the cause but not disprove it.
     """
 
     what: str
@@ -41,7 +45,8 @@ class Arms:
     once: bool = False
     high: bool = False
     cooldown: bool = False
-    refutes: bool = True
+    calms: bool = False
+    refutes: float | None = MARGIN
     cost: float = BUDGET
 
 

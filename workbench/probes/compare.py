@@ -1,9 +1,10 @@
 """The difference between arms, or between document sets, with the interval that holds it.
 
 Two errors: which documents were held out (paired differences, document by document) and which order the data came in
-(the spread between arms that differ in nothing else). The second rests on two pairs of arms, too few for a standard
-deviation of its own: it is taken together with what is known beforehand, ``SEED_SD`` with the weight of two more runs.
-Of a 124M model the seed moves the final loss by about 0.002; of small models, and over few tokens, by more.
+(the spread of the difference between pairs of arms; what an order does to both arms of its pair cancels). The second
+rests on two pairs, too few for a standard deviation of its own: it is taken together with what is known beforehand,
+``SEED_SD`` with the weight of two more pairs. Of a 124M model the seed moves the final loss by about 0.002; of small
+models, and over few tokens, by more.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from workbench.plateau.series import weighted_mean
 
 Floats = npt.NDArray[np.float64]
 
-SEED_SD, SEED_WEIGHT = 0.004, 2  # nats, and degrees of freedom
+SEED_SD, SEED_WEIGHT = 0.005, 2  # nats, and degrees of freedom
 _T = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78, 5: 2.57, 6: 2.45, 7: 2.36, 8: 2.31, 9: 2.26, 10: 2.23}  # 97.5%
 
 
@@ -33,18 +34,14 @@ def arms_difference(
         weights: tokens of each document, float64 [documents].
 
     Returns:
-        The difference in nats; its standard error over documents; the standard deviation between orders of the data.
+        The difference in nats; its standard error over documents; the standard deviation of it between orders of the data.
     """
-    per_document = np.mean([a - b for a, b in zip(plain, changed, strict=True)], axis=0)
-    mid, of_documents = weighted_mean(per_document, weights)
-    squares, freedom = SEED_WEIGHT * SEED_SD**2, SEED_WEIGHT
-    for group in (plain, changed):
-        levels = [weighted_mean(losses, weights)[0] for losses in group]
-        squares += float(np.var(levels)) * len(levels)
-        freedom += len(levels) - 1
-    sd = math.sqrt(squares / freedom)
-    of_seeds = sd * math.sqrt(1 / len(plain) + 1 / len(changed))
-    half = _T.get(freedom, 2.0) * math.hypot(of_documents if math.isfinite(of_documents) else 1.0, of_seeds)
+    pairs = [a - b for a, b in zip(plain, changed, strict=True)]
+    mid, of_documents = weighted_mean(np.mean(pairs, axis=0), weights)
+    each = [weighted_mean(pair, weights)[0] for pair in pairs]
+    freedom = SEED_WEIGHT + len(pairs) - 1
+    sd = math.sqrt((SEED_WEIGHT * SEED_SD**2 + float(np.var(each)) * len(pairs)) / freedom)
+    half = _T.get(freedom, 2.0) * math.hypot(_finite(of_documents), sd / math.sqrt(len(pairs)))
     return Interval(mid - half, mid, mid + half), of_documents, sd
 
 

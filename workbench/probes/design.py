@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.config import Config, ConfigError, validate
+from engine.plan import parameter_count
 from workbench.plateau.experiment import BUDGET, HIGH, Arms, Experiment, Measurement
+from workbench.plateau.rate import full_cooldown
 from workbench.probes.site import Kept, NoProbe, Site
 
 SEEDS = 2
@@ -40,6 +42,7 @@ class Design:
         kept: the checkpoint. steps, tokens: of a plain arm. spent: tokens of the run so far.
         cost: share of ``spent`` that the whole of it takes, ``left`` of what is not done yet.
         measure: what ``engine.probe`` is to measure; None for arms.
+        healthy_cooldown: nats that annealing may gain a healthy run of this size; None where the change does not calm.
     """
 
     cause: str
@@ -52,6 +55,7 @@ class Design:
     tokens: int = 0
     measure: dict[str, Any] | None = None
     left: float = 0.0
+    healthy_cooldown: float | None = None
 
 
 def design(site: Site, cause: str, experiment: Experiment, budget: float = BUDGET) -> Design:
@@ -68,11 +72,11 @@ def _arms(site: Site, cause: str, experiment: Arms, budget: float) -> Design:
     base = _base(site, kept)
     per_step = base.tokens_per_step
     count = 2 * SEEDS
-    documents, evaluated = _evaluated(site, budget * site.spent / count / 2)
-    room = budget * site.spent / count - FORWARD * evaluated
+    documents, evaluated = _evaluated(site, budget * site.spent / count / 4)
+    room = (budget * site.spent - (count + 1) * FORWARD * evaluated) / count
     steps = int(room / per_step) // QUANTUM * QUANTUM
     if steps < QUANTUM:
-        need = count * (QUANTUM * per_step + FORWARD * evaluated) / site.spent
+        need = (count * QUANTUM * per_step + (count + 1) * FORWARD * evaluated) / site.spent
         raise NoProbe(
             f"{budget:.0%} of the run's compute so far is {max(0, int(room / per_step))} steps an arm, too few to tell "
             f"anything: wait until it has trained longer, or allow more with --budget {need + 0.005:.2f}"
@@ -84,14 +88,19 @@ def _arms(site: Site, cause: str, experiment: Arms, budget: float) -> Design:
     for pair in range(SEEDS):
         seed = {"seed": base.train.seed + pair * OTHER_ORDER}
         for name, config, is_changed in ((label, plain, False), (experiment.label, changed, True)):
+            if not (is_changed or pair):  # the checkpoint's own loss, on the same documents
+                config = config.replace(eval={"every": kept.step})
             full = f"step-{kept.step}+{steps}-{name}-{pair + 1}"
             arms.append(Arm(full, config.replace(train=seed), is_changed, pair, is_changed and experiment.once))
     each = (steps * per_step + FORWARD * evaluated) / site.spent
     folder = site.run_dir / "probes" / "arms"
     missing = sum(not (folder / arm.name / "evals" / _last(arm)).is_file() for arm in arms)
+    first = FORWARD * evaluated / site.spent
+    healthy = full_cooldown(parameter_count(base.model))[0].high if experiment.calms else None
     return Design(
-        cause, experiment, kept, site.spent, count * each, tuple(arms), steps, steps * per_step, None, missing * each
-    )
+        cause, experiment, kept, site.spent, count * each + first, tuple(arms), steps, steps * per_step, None,
+        missing * each + first * bool(missing), healthy,
+    )  # fmt: skip
 
 
 def _last(arm: Arm) -> str:

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from engine.events import EventReader, number
+from workbench.plateau.experiment import MARGIN
 from workbench.plateau.interval import Interval
 from workbench.probes.compare import Floats, arms_difference, paired_difference, sets_difference
 from workbench.probes.design import FORWARD
 from workbench.probes.site import FOLDER, PLAN
 
-MARGIN = 0.02  # nats: what less than that moves, no cause is worth being named for
 LEARNT = 0.05  # nats by which text that was trained on is known better before it counts as learnt by heart
 ORDERED = (0.05, 0.3)  # nats that the order of tokens is worth: below, none is known; above, it is
 FELL, STUCK = 0.25, 0.05  # share of its loss that one batch must lose when it alone is trained on
@@ -149,7 +149,7 @@ def _judge_arms(run_dir: Path, plan: dict[str, Any]) -> Result | None:
     plain, changed = ([s for a, s in states if a["changed"] is flag] for flag in (False, True))
     lost = [any(s.diverged for s in group) for group in (plain, changed)]
     if any(lost):
-        confirmed = True if lost == [True, False] else False if lost == [False, True] and plan["refutes"] else None
+        confirmed = {(True, False): True, (False, True): False}.get((lost[0], lost[1]))
         which = " and ".join(name for name, yes in zip(("plain", "changed"), lost, strict=True) if yes)
         return Result(confirmed=confirmed, why=f"the {which} arms diverged", **common)
     weights = plain[0].weights
@@ -165,23 +165,42 @@ def _judge_arms(run_dir: Path, plan: dict[str, Any]) -> Result | None:
         f"({low:.3f} to {high:.3f}; {len(weights)} held-out documents paired ± {se:.3f}, two orders of the data ± "
         f"{sd:.3f})"
     )
-    return Result(
-        confirmed=confirmed, why=why + _undecided(confirmed, plan["refutes"], gain), gain=gain.to_dict(), **common
-    )
+    healthy = plan.get("healthy_cooldown")
+    if confirmed and healthy is not None:
+        fallen = _fallen(run_dir, plan, [s.losses for s in changed if s.losses is not None], weights)
+        if fallen is None or fallen < healthy:
+            confirmed = None
+            shown = "unknown" if fallen is None else f"{fallen:.3f}"
+            why += (
+                f": but they came down by {shown} in all, no more than annealing may give a healthy run of this size "
+                f"({healthy:.2f})"
+            )
+        else:
+            why += f": they came down by {fallen:.3f}, where annealing gives a healthy run {healthy:.2f} at most"
+    elif confirmed is None:
+        why += _undecided(plan["refutes"], gain)
+    return Result(confirmed=confirmed, why=why, gain=gain.to_dict(), **common)
 
 
-def verdict_of(gain: Interval, refutes: bool = True, margin: float = MARGIN) -> bool | None:
-    """Confirmed: surely above 0 and by ``margin`` or more; refuted: surely less than ``margin``; else undecided."""
+def _fallen(run_dir: Path, plan: dict[str, Any], changed: list[Floats], weights: Floats) -> float | None:
+    """How much lower the changed arms end than the checkpoint stood, nats, on the same documents; None if unknown."""
+    name = next(str(arm["name"]) for arm in plan["arms"] if not arm["changed"])
+    before = _load(run_dir / FOLDER / "arms" / name / "evals" / f"heldout-{int(plan['step']):08d}.npy")
+    if before is None or before.shape != weights.shape:
+        return None
+    return float(np.average(before - np.mean(changed, axis=0), weights=weights))
+
+
+def verdict_of(gain: Interval, refutes: float | None = MARGIN, margin: float = MARGIN) -> bool | None:
+    """Confirmed: surely above 0 and by ``margin`` or more; refuted: surely less than ``refutes``; else undecided."""
     if gain.low > 0 and gain.mid >= margin:
         return True
-    return False if refutes and gain.high < margin else None
+    return False if refutes is not None and gain.high < refutes else None
 
 
-def _undecided(confirmed: bool | None, refutes: bool, gain: Interval) -> str:
-    if confirmed is not None:
-        return ""
-    if not refutes and gain.high < MARGIN:
-        return ": so few tokens can prove this cause, but not disprove it"
+def _undecided(refutes: float | None, gain: Interval) -> str:
+    if gain.high < MARGIN:
+        return ": so few tokens could prove this cause, but not disprove it"
     return f": it may be more or less than {MARGIN}, longer arms would tell"
 
 
@@ -212,7 +231,7 @@ Read = tuple[bool | None, str, Interval | None]
 def _memorised(at: Sets, every: Any, found: dict[str, Any], spent: float) -> Read:
     other = "heldout" if "heldout" in at else "unread"
     gap = sets_difference(at[other], at["seen"])
-    confirmed = verdict_of(gap, margin=LEARNT)
+    confirmed = verdict_of(gap, LEARNT, LEARNT)
     what = "held-out documents" if other == "heldout" else "documents not read yet"
     return confirmed, f"{what} have a loss {_signed(gap)} above those trained on ({_counts(at, other, 'seen')})", gap
 
@@ -232,7 +251,7 @@ def _leaked(at: Sets, every: Any, found: dict[str, Any], spent: float) -> Read:
 def _shift(at: Sets, every: Any, found: dict[str, Any], spent: float) -> Read:
     gap = sets_difference(at["heldout"], at["unread"])
     why = f"held-out text lies {_signed(gap)} above training text not read yet ({_counts(at, 'heldout', 'unread')})"
-    return verdict_of(gap, margin=LEARNT), why, gap
+    return verdict_of(gap, LEARNT, LEARNT), why, gap
 
 
 def _tiny(at: Sets, every: dict[tuple[int, str], tuple[Floats, Floats]], found: dict[str, Any], spent: float) -> Read:

@@ -18,7 +18,7 @@ PRIOR = -2.0
 PROBE = Arms(
     "a quarter of the batch at half the rate, from the newest checkpoint, against a plain continuation, both annealed "
     "to zero over the same tokens",
-    "batch-quarter", batch=0.25, rate=0.5, high=True,
+    "batch-quarter", batch=0.25, rate=0.5, high=True, refutes=0.01,
 )  # fmt: skip
 
 

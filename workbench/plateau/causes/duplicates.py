@@ -20,7 +20,7 @@ PRIOR = -1.5
 PROBE = Arms(
     "each exact text once in place of its copies, from the newest checkpoint, against a plain continuation, both "
     "annealed to zero over the same tokens",
-    "once", once=True,
+    "once", once=True, refutes=0.01,
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ PRIOR = -1.5
 PROBE = Arms(
     "a third of the learning rate and gradients clipped at 1.0, from the newest checkpoint, against a plain "
     "continuation, both annealed to zero over the same tokens",
-    "calm", rate=1 / 3, at_least={"optim.grad_clip": 1.0}, high=True,
+    "calm", rate=1 / 3, at_least={"optim.grad_clip": 1.0}, high=True, calms=True, refutes=None,
 )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ PRIOR = -1.5
 PROBE = Arms(
     "re-warmed to half the peak from the newest checkpoint, against a plain continuation, both annealed to zero over "
     "the same tokens",
-    "rewarm", rewarm=0.5, refutes=False,
+    "rewarm", rewarm=0.5, refutes=None,
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ TITLE = "The learning rate is too high"
 PRIOR = -2.0
 PROBE = Arms(
     "LR ÷ 3 from the newest checkpoint, against a plain continuation, both annealed to zero over the same tokens",
-    "lr-third", rate=1 / 3, high=True,
+    "lr-third", rate=1 / 3, high=True, calms=True, refutes=None,
 )  # fmt: skip
 
 

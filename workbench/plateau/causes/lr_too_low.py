@@ -17,7 +17,7 @@ TITLE = "The learning rate is too low"
 PRIOR = -2.0
 PROBE = Arms(
     "LR × 3 from the newest checkpoint, against a plain continuation, both annealed to zero over the same tokens",
-    "lr-x3", rate=3.0, high=True,
+    "lr-x3", rate=3.0, high=True, refutes=0.01,
 )  # fmt: skip
 
 

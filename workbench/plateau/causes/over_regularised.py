@@ -19,7 +19,7 @@ PRIOR = -2.0
 PROBE = Arms(
     "dropout 0 (and weight decay of at most 0.1) from the newest checkpoint, against a plain continuation, both "
     "annealed to zero over the same tokens",
-    "free", at_most={"model.dropout": 0.0, "optim.weight_decay": 0.1},
+    "free", at_most={"model.dropout": 0.0, "optim.weight_decay": 0.1}, refutes=0.01,
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ TITLE = "Too little regularisation for data read so often"
 PRIOR = -2.5
 PROBE = Arms(
     "dropout 0.1 from the newest checkpoint, against a plain continuation, both annealed to zero over the same tokens",
-    "dropout", at_least={"model.dropout": 0.1}, refutes=False,
+    "dropout", at_least={"model.dropout": 0.1}, refutes=None,
 )  # fmt: skip
 
 
