@@ -34,7 +34,7 @@ def arms_difference(
         weights: tokens of each document, float64 [documents].
 
     Returns:
-        The difference in nats; its standard error over documents; the standard deviation of it between orders of the data.
+        The difference in nats; its standard error over documents; its standard deviation between orders of the data.
     """
     pairs = [a - b for a, b in zip(plain, changed, strict=True)]
     mid, of_documents = weighted_mean(np.mean(pairs, axis=0), weights)

@@ -258,13 +258,15 @@ def _sets(site: Site, experiment: Measurement) -> tuple[str, ...]:
     newest, elsewhere = site.checkpoints[0], bool(site.config.data.val_paths)
     unread = not newest.origin and newest.position < 0.9 * site.tokens
     held = site.data.get("held_out") or {}
-    if experiment.judge == "memorised" and elsewhere:
-        if not unread:
+    if experiment.judge == "memorised":
+        if newest.position < site.tokens:
+            times = newest.position / max(1, site.tokens)
+            raise NoProbe(f"the training text has been read {times:.2f} times: none of it can be known by heart")
+        if elsewhere:
             raise NoProbe(
-                "the held-out documents come from other files, and every training document has been read: what is "
-                "learnt by heart cannot be told from a shift; hold out documents of the same shards"
+                "the held-out documents come from other files: what is learnt by heart cannot be told from a shift; "
+                "hold out documents of the same shards, with a new run"
             )
-        return ("seen", "unread")
     if experiment.judge == "shift":
         if not elsewhere:
             raise NoProbe(

@@ -217,7 +217,12 @@ def _judge_measurement(run_dir: Path, plan: dict[str, Any]) -> Result | None:
     at = {name: value for (s, name), value in losses.items() if s == step}
     spent = float(plan["spent_tokens"])
     cost = (float(found["trained_tokens"]) + FORWARD * float(found["forward_tokens"])) / spent
-    confirmed, why, gain = _READ[plan["judge"]](at, losses, found, spent)
+    empty = [name for name in plan["measure"]["sets"] if name not in at and name not in ("leaked", "clean")]
+    confirmed, why, gain = (
+        (None, f"there are no documents of: {', '.join(empty)}", None)
+        if empty
+        else _READ[plan["judge"]](at, losses, found, spent)
+    )
     return Result(
         plan["cause"], plan["what"], confirmed, f"at step {step} {why}", step, None if gain is None else gain.to_dict(),
         cost_fraction=float(plan["cost_fraction"]), cost_measured=round(cost, 5), seconds=round(found["seconds"], 3),
@@ -229,11 +234,9 @@ Read = tuple[bool | None, str, Interval | None]
 
 
 def _memorised(at: Sets, every: Any, found: dict[str, Any], spent: float) -> Read:
-    other = "heldout" if "heldout" in at else "unread"
-    gap = sets_difference(at[other], at["seen"])
-    confirmed = verdict_of(gap, LEARNT, LEARNT)
-    what = "held-out documents" if other == "heldout" else "documents not read yet"
-    return confirmed, f"{what} have a loss {_signed(gap)} above those trained on ({_counts(at, other, 'seen')})", gap
+    gap = sets_difference(at["heldout"], at["seen"])
+    why = f"held-out documents have a loss {_signed(gap)} above those trained on ({_counts(at, 'heldout', 'seen')})"
+    return verdict_of(gap, LEARNT, LEARNT), why, gap
 
 
 def _leaked(at: Sets, every: Any, found: dict[str, Any], spent: float) -> Read:
