@@ -11,7 +11,7 @@ from typing import Any
 
 from workbench.errors import UserError
 from workbench.plateau.cause import Cause, all_causes, cause_of, instead_of
-from workbench.plateau.diagnose import Diagnosis, diagnose
+from workbench.plateau.diagnose import Diagnosis, diagnosis_of
 from workbench.plateau.experiment import BUDGET
 from workbench.plateau.order import RankedCause
 from workbench.probes import conduct, results
@@ -37,7 +37,7 @@ def probe(args: argparse.Namespace) -> int:
         cause = cause_of(name)  # follow the one under way
     if not (run_dir / "config.toml").is_file():
         raise NoProbe(_by_hand(run_dir, cause))
-    diagnosis = _diagnosis(run_dir)
+    diagnosis = diagnosis_of(read_run(run_dir))
     ranked = _chosen(diagnosis, cause)
     module = cause_of(ranked.id)
     assert module is not None
@@ -84,11 +84,6 @@ def _by_hand(run_dir: Path, cause: Cause | None) -> str:
     else:
         by_hand = f"by hand, with its trainer: {cause.PROBE.what}"
     return f"{run_dir.name} is an imported log: there is no checkpoint to branch here; {by_hand}"
-
-
-def _diagnosis(run_dir: Path) -> Diagnosis:
-    source = read_run(run_dir)
-    return diagnose(source.history, source.facts, run_dir)
 
 
 def _chosen(diagnosis: Diagnosis, cause: Cause | None) -> RankedCause:
