@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,7 @@ class GptbenchApp(App[None]):
         self.selected: list[str] = []  # shards chosen on the Data screen, for Launch
         self.statistics: dict[frozenset[str], dict[str, Any]] = {}  # shards → what was counted of them
         self.recipe = ""  # recipe that the next run takes, and what it leaves of which shards, if previewed
+        self.planned_options: dict[str, Any] | None = None  # that the Launch screen is to begin with
         self.planned_tokens: int | None = None  # that the run planned on the Launch screen trains on
         self.recipe_effect: tuple[frozenset[str], dict[str, Any] | None] | None = None
         self.clock = clock
@@ -174,6 +175,21 @@ class GptbenchApp(App[None]):
         self.action_show_mode("run")
         if isinstance(self.screen, RunScreen) and self.screen.is_mounted:
             self.screen.follow()  # it was open already, on another run
+
+    def plan_like(self, run_dir: Path, changes: Mapping[str, Any]) -> None:
+        """Open Launch filled in with a run's configuration, some options of it changed.
+
+        Raises:
+            engine.config.ConfigError: the configuration cannot be read.
+        """
+        from engine.config import load
+        from workbench.screens.options import changes_of
+
+        config = load(run_dir / "config.toml")
+        self.selected = list(config.data.paths)
+        self.planned_options = {**changes_of(config), **changes}
+        self.recipe = config.data.recipe
+        self.action_show_mode("launch")
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key of the table by its help text, then Textual's own commands that make sense here."""

@@ -47,7 +47,7 @@ def test_explain_of_a_log_writes_nothing_and_answers_in_full(
     for cause in answer["causes"]:
         assert set(cause) == {
             "id", "title", "probability", "for", "against", "missing", "fix", "action", "predicted_gain", "probe",
-            "confirmed", "tied_with",
+            "confirmed", "tied_with", "instead", "experiment", "commands",
         }  # fmt: skip
         assert set(cause["action"]) == {"kind", "set", "from_step"} and 0 <= cause["probability"] <= 1
     assert {c["id"] for c in answer["causes"]} >= {

@@ -247,7 +247,7 @@ def test_a_flat_small_model_on_fresh_tokens_is_capacity() -> None:
     d = flat_run(0.4, 0.0, parameters=3e6, unique_tokens=2e9)
     assert d.verdict.name == "plateau"
     assert d.causes[0].id == "capacity" and d.causes[0].probability > 0.5
-    assert d.causes[0].assessment.probe is None  # no short experiment settles it
+    assert d.causes[0].probe is None  # no short experiment settles it
     assert d.causes[1].probability < d.causes[0].probability - 0.2
 
 

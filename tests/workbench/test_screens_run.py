@@ -392,7 +392,7 @@ def test_the_pane_ranks_causes_and_shows_text_as_text() -> None:
     shown = "\n".join(line.plain for line in lines(DIAGNOSIS, 60))
     assert shown.index("the same data") < shown.index("[red]less likely")
     assert "86%" in shown and "+ 24 epochs" in shown and "− no" in shown and "? lr" in shown and "→ add shards" in shown
-    assert "confirmed by a probe" in shown and "0.200 (0.100 to 0.300)" in shown and "a larger model" in shown
+    assert "confirmed by experiment" in shown and "0.200 (0.100 to 0.300)" in shown and "a larger model" in shown
     assert "too small" not in shown and "\x1b" not in shown and "[b]300[/b]" in shown
     assert all(len(line.plain) <= 60 for line in lines(DIAGNOSIS, 60))
     assert verdict_line(DIAGNOSIS).plain == "plateau: the same data 86%"

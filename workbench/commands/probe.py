@@ -58,8 +58,8 @@ def probe(args: argparse.Namespace) -> int:
         _follow(run_dir, args)
         known = results.settle(run_dir).get(ranked.id)
     if known is None:
-        said = conduct.failure(run_dir)
-        raise UserError(f"{run_dir.name}: the probe of {ranked.id} ended without a result: {plain(said) or 'no word'}")
+        said = plain(conduct.failure(run_dir)) or "it was stopped; the same command goes on from there"
+        raise UserError(f"{run_dir.name}: the probe of {ranked.id} ended without a result: {said}")
     return _answer(args, run_dir, known)
 
 

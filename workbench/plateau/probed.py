@@ -42,7 +42,8 @@ class Plans:
     """The probes that a run allows. Without a directory (a log) they stand with their nominal cost."""
 
     def __init__(self, run_dir: Path | None) -> None:
-        self._run_dir = run_dir
+        native = run_dir is not None and (run_dir / "config.toml").is_file()
+        self._run_dir = run_dir = run_dir if native else None
         self._site: Site | None = None
         self._refused = "" if run_dir is not None else "a log of another trainer: there is no checkpoint to branch here"
         if run_dir is not None:
@@ -66,14 +67,10 @@ class Plans:
     def fix_command(self, action: Action) -> str:
         """What to type for a fix."""
         name = "RUN" if self._run_dir is None else self._run_dir.name
-        return command_of(fix_of(action.kind, action.set, action.from_step, self._site), self._config_dir, name)
+        return command_of(fix_of(action.kind, action.set, action.from_step, self._site), self._run_dir, name)
 
     def probe_command(self, cause: str, probe: Planned | None) -> str:
         """What to type for a probe."""
         if probe is None or probe.refused or self._run_dir is None:
             return ""
         return f"gptbench probe {shlex.quote(self._run_dir.name)} {cause}"
-
-    @property
-    def _config_dir(self) -> Path | None:
-        return self._run_dir if self._run_dir is not None and (self._run_dir / "config.toml").is_file() else None

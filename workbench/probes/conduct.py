@@ -132,9 +132,11 @@ def under_way(run_dir: Path) -> Progress | None:
 
 
 def failure(run_dir: Path) -> str:
-    """The last line that the engine said, for a probe that ended without a result."""
+    """What the engine said of a probe that it could not carry out; "" for one that is done or was stopped."""
     try:
         lines = (run_dir / FOLDER / LOG_NAME).read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line for line in reversed(lines) if line.strip()), "")
+    last = next((line for line in reversed(lines) if line.strip()), "")
+    ended = last == "done" or last.startswith(("stopped at step", "arm ", "step "))
+    return "" if ended else last

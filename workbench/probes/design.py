@@ -245,7 +245,10 @@ def _measurement(site: Site, cause: str, experiment: Measurement, budget: float)
     room = max(0.0, budget * site.spent - overfit * batch)
     passes = max(1, len(sets)) * len(kept)
     documents = max(FEWEST, min(MOST_DOCUMENTS, int(room / FORWARD / length / passes)))
-    reading = min(documents, max(FEWEST, number)) * length * passes * FORWARD if sets else 0.0
+    trained = int(site.data.get("unique_documents") or number)
+    most = {"seen": trained, "unread": trained}
+    read = sum(min(documents, most.get(name, number)) for name in sets)
+    reading = read * length * len(kept) * FORWARD
     measure = {
         "sets": list(sets), "documents": documents, "steps": [k.step for k in kept], "overfit": overfit,
     }  # fmt: skip

@@ -20,7 +20,7 @@ from workbench.probes.site import FOLDER, PLAN
 
 LEARNT = 0.05  # nats by which text that was trained on is known better before it counts as learnt by heart
 ORDERED = (0.05, 0.3)  # nats that the order of tokens is worth: below, none is known; above, it is
-FELL, STUCK = 0.25, 0.05  # share of its loss that one batch must lose when it alone is trained on
+FELL, STUCK = 0.1, 0.02  # share of its loss that one batch loses when it alone is trained on, and does not
 ENOUGH_TOKENS = 2e7  # behind which a healthy model of any size knows more than single tokens' frequencies
 
 

@@ -78,6 +78,18 @@ class Evaluated(Message):
         return isinstance(message, Evaluated)
 
 
+@dataclass
+class Probing(Message):
+    """How far the run's probe is, "" where none is under way; ``failure``: what ended it."""
+
+    run_dir: Path
+    text: str
+    failure: str = ""
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Probing) and not message.failure
+
+
 class RunFeed:
     """Follows ``run_dir`` in the thread that calls ``loop``; its other methods are for any thread.
 
@@ -98,6 +110,8 @@ class RunFeed:
         self._log: tuple[int, int] | None = None
         self._sampled: list[dict[str, Any]] = []
         self._explained = (-1, "")
+        self._probing = ""
+        self._probed = False  # a probe was seen at work
         self._reported = -_PATIENCE
 
     def want(self, name: str, request: Request | None) -> None:
@@ -159,10 +173,28 @@ class RunFeed:
         if newest != self._sampled:
             self._sampled = newest
             self.post(Sampled(self.run_dir, newest))
+        self._look_at_probe()
         evaluations = (sum(len(columns) for columns in history.evals.values()), state)
         if caught_up and (self._explain or (evaluations != self._explained and evaluations[0])):
             self._explained, self._explain = evaluations, False
             self.post(Evaluated(self.run_dir, snapshot(history)))
+
+    def _look_at_probe(self) -> None:
+        """Tell how far a probe is; once it has ended, have the run explained anew."""
+        if not (self.run_dir / "probes" / "current").is_file():
+            return
+        from workbench.probes import conduct
+
+        progress, failure = conduct.under_way(self.run_dir), ""
+        working = progress is not None and progress.running
+        if self._probed and not working:
+            self._explain = True
+            failure = conduct.failure(self.run_dir)
+        self._probed = working
+        text = "" if progress is None else str(progress)
+        if text != self._probing or failure:
+            self._probing = text
+            self.post(Probing(self.run_dir, text, failure))
 
     def _read_log(self, follower: Follower) -> None:
         try:

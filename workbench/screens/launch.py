@@ -115,6 +115,9 @@ class LaunchScreen(WorkbenchScreen):
 
     def on_screen_resume(self) -> None:
         """Plan on the shards selected meanwhile."""
+        if self.bench.planned_options is not None:
+            self.options.changes, self.bench.planned_options = self.bench.planned_options, None
+            self._recipe = self.bench.recipe
         shards = len(self.bench.selected)
         self.place(f"{shards} shard{'s' * (shards != 1)}" if shards else "no shards")
         if self.bench.recipe != self._recipe:

@@ -15,6 +15,7 @@ MAIN = (
     "train.device", "train.processes", "data.val_fraction",
 )  # fmt: skip
 _ELSEWHERE = {"data.paths"}  # chosen on the Data screen
+_OWN = {"data.paths", "train.branched_from"}  # of a run alone
 
 
 @dataclass
@@ -67,6 +68,19 @@ class Options:
         """A value as one would type it."""
         section, _, name = key.partition(".")
         return text_of(getattr(getattr(config, section), name))
+
+
+def changes_of(config: Config) -> dict[str, Any]:
+    """What a configuration has that its preset has not, as ``Options.changes``; where it came from is left out."""
+    preset = config.model.preset
+    before, now = resolve(overrides={"model.preset": preset}).to_dict(), config.to_dict()
+    found: dict[str, Any] = {"model.preset": preset}
+    for section, values in now.items():
+        for name, value in values.items():
+            key = f"{section}.{name}"
+            if key not in _OWN and value != before[section][name]:
+                found[key] = value
+    return found
 
 
 def help_of(key: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ from textual.widgets import Static
 from textual.worker import get_current_worker
 
 from workbench.screens.charts import ChartKeys
-from workbench.screens.feed import Evaluated, FigureDrawn, LogChanged, RunFeed, Sampled
+from workbench.screens.feed import Evaluated, FigureDrawn, LogChanged, Probing, RunFeed, Sampled
 from workbench.screens.keys import RUN, bindings
 from workbench.screens.messages import Diagnosed, Done, StatusChanged
 from workbench.widgets.chart import ChartView
 from workbench.widgets.log_view import LogView
-from workbench.widgets.plateau_pane import PlateauPane, verdict_line
+from workbench.widgets.plateau_pane import PlateauPane, settled, verdict_line
 from workbench.widgets.run_header import RunHeader, one_line
 from workbench.widgets.samples_pane import SamplesPane
 
@@ -164,6 +164,14 @@ class RunScreen(ChartKeys):
         elif not already_waiting:
             self.set_timer(late, self._explain_waiting)
 
+    @on(Probing)
+    def _probing(self, message: Probing) -> None:
+        if self._is_open(message.run_dir):
+            self.query_one(PlateauPane).tell(message.text)
+            self.query_one(RunHeader).probing = message.text
+            if message.failure:
+                self.say(message.failure, wrong=True)
+
     def _explain_waiting(self) -> None:
         message, self._waiting = self._waiting, None
         if message is not None and self._is_open(message.run_dir):
@@ -177,6 +185,8 @@ class RunScreen(ChartKeys):
             verdict = message.diagnosis.get("verdict")
             if pane.diagnosis and pane.diagnosis.get("verdict") != verdict and verdict in ("plateau", "diverging"):
                 self._tell(f"{status.name if status else message.run_dir.name}: {verdict}", wrong=False)
+            for text in settled(pane.diagnosis, message.diagnosis):
+                self._tell(text, wrong=False)
             pane.show(message.diagnosis)
             self.query_one("#verdict", Static).update(verdict_line(message.diagnosis))
             trend = message.diagnosis.get("trend") or {}
@@ -222,6 +232,39 @@ class RunScreen(ChartKeys):
         if self.feed is not None:
             self._asked_at = -EXPLAIN_EVERY
             self.feed.explain()
+
+    def action_probe(self) -> None:
+        """Settle the cause under the cursor by experiment."""
+        if self.bench.run_dir is None or (cause := self._cause()) is None:
+            return
+        from workbench.screens import acting
+
+        facts = (self.query_one(PlateauPane).diagnosis or {}).get("facts") or {}
+        acting.probe(self, self.bench.run_dir, cause, facts)
+
+    def action_fix(self) -> None:
+        """Apply the fix of the cause under the cursor."""
+        if self.bench.run_dir is None or (cause := self._cause()) is None:
+            return
+        from workbench.screens import acting
+
+        acting.apply_fix(self, self.bench.run_dir, cause)
+
+    def action_branch(self) -> None:
+        """Branch the run."""
+        from workbench.screens import acting
+
+        if self.bench.run_dir is None:
+            self.say(_NO_RUN, wrong=True)
+        else:
+            acting.branch(self, self.bench.run_dir)
+
+    def _cause(self) -> Mapping[str, Any] | None:
+        """The cause under the cursor; says so where there is none."""
+        cause = self.query_one(PlateauPane).current
+        if cause is None:
+            self.say(_NO_RUN if self.bench.run_dir is None else "no cause is under the cursor yet", wrong=True)
+        return cause
 
     def action_charts(self) -> None:
         """All charts in a grid, or the panes, all of them."""
@@ -337,6 +380,7 @@ class RunScreen(ChartKeys):
             self.feed.end()
             self.feed = None
         self.query_one(RunHeader).status = None
+        self.query_one(RunHeader).probing = ""
         self.query_one(PlateauPane).show(None)
         self.query_one(LogView).show([])
         self._show_samples([])

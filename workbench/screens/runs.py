@@ -190,6 +190,13 @@ class RunsScreen(WorkbenchScreen):
         if run_dir := self._current():
             self.bench.open_run(run_dir)
 
+    def action_branch(self) -> None:
+        """Branch the run under the cursor."""
+        from workbench.screens import acting
+
+        if run_dir := self._current():
+            acting.branch(self, run_dir)
+
     def action_new_run(self) -> None:
         """Plan a run: on the selected shards, else choose some first."""
         self.bench.action_show_mode("launch" if self.bench.selected else "data")

@@ -6,7 +6,7 @@ It shows the JSON that ``gptbench explain --json`` answers, whoever made it.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from textual.app import ComposeResult
@@ -27,47 +27,141 @@ VERDICT_COLOURS = {
     "not_enough_evidence": "$text-muted",
 }
 _BAR = 8
-_SHOWN = 0.05  # causes below this stay out, unless all are
+_SHOWN = 0.05  # causes below this stay out, unless an experiment settled them
+_LIKELY = 0.5  # from here on the likeliest cause is opened by itself
 
 
 class PlateauPane(VerticalScroll, can_focus=True):
-    """``show`` takes a diagnosis; ``hint`` says what is missing until there is one."""
+    """``show`` takes a diagnosis; ``hint`` says what is missing until there is one.
+
+    One cause is under the cursor; enter opens it to its evidence, or closes it.
+    """
 
     DEFAULT_CSS = """
     PlateauPane { scrollbar-gutter: stable; }
     PlateauPane > Static { width: 1fr; height: auto; padding: 0 1; }
     """
     BINDINGS = [
-        Binding("j", "scroll_down", "Down", show=False),
-        Binding("k", "scroll_up", "Up", show=False),
-        Binding("g", "scroll_home", "Top", show=False),
-        Binding("G", "scroll_end", "End", show=False),
+        Binding("j,down", "move(1)", "Down", show=False),
+        Binding("k,up", "move(-1)", "Up", show=False),
+        Binding("g,home", "edge(-1)", "Top", show=False),
+        Binding("G,end", "edge(1)", "End", show=False),
+        Binding("enter", "open", "Open", show=False),
+        Binding("ctrl+d", "page_down", "Page down", show=False),
+        Binding("ctrl+u", "page_up", "Page up", show=False),
     ]
 
     def __init__(self, *, hint: str = "", id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.hint = hint
         self.diagnosis: Mapping[str, Any] | None = None
+        self.probing = ""  # how far a probe is
+        self.cursor = ""  # id of the cause under the cursor
+        self._toggled: set[str] = set()  # causes whose state enter has changed
+        self._begins: dict[str, tuple[int, int]] = {}  # first line of each cause, and the one behind its last
 
     def compose(self) -> ComposeResult:
         """One sheet of text."""
         yield Static(Content.styled(self.hint, "$text-muted"))
 
+    @property
+    def current(self) -> Mapping[str, Any] | None:
+        """The cause under the cursor, as the diagnosis has it."""
+        return next((c for c in likely(self.diagnosis or {}) if c.get("id") == self.cursor), None)
+
     def show(self, diagnosis: Mapping[str, Any] | None) -> None:
         """Show another diagnosis, or the hint again."""
+        if diagnosis is None:
+            self.cursor, self.probing = "", ""
+            self._toggled.clear()
         self.diagnosis = diagnosis
+        names = [str(c.get("id")) for c in likely(diagnosis or {})]
+        if self.cursor not in names:
+            self.cursor = names[0] if names else ""
         self._lay_out()
+
+    def tell(self, probing: str) -> None:
+        """Say how far a probe is; "" once none is under way."""
+        if probing != self.probing:
+            self.probing = probing
+            self._lay_out()
 
     def on_resize(self) -> None:
         """Wrap anew."""
         self._lay_out()
 
+    def action_open(self) -> None:
+        """Open the cause under the cursor to its evidence, or close it."""
+        if self.cursor:
+            self._toggled ^= {self.cursor}
+            self._lay_out()
+            self.call_after_refresh(self._into_view)
+
+    def action_move(self, direction: int) -> None:
+        """The next or the previous cause; first through what the view does not hold of this one."""
+        names = list(self._begins)
+        if self.cursor in names:
+            first, end = self._begins[self.cursor]
+            top, height = round(self.scroll_offset.y), self.scrollable_content_region.height
+            hidden = end > top + height if direction > 0 else first < top
+            at = names.index(self.cursor) + direction
+            if not hidden and 0 <= at < len(names):
+                self.cursor = names[at]
+                self._lay_out()
+                self._into_view(from_below=direction < 0)
+                return
+        self.scroll_relative(y=direction, animate=False)
+
+    def action_edge(self, direction: int) -> None:
+        """The first or the last cause, and the end of the sheet."""
+        if self._begins:
+            self.cursor = list(self._begins)[0 if direction < 0 else -1]
+            self._lay_out()
+        if direction < 0:
+            self.scroll_home(animate=False)
+        else:
+            self.scroll_end(animate=False)
+
+    def _into_view(self, from_below: bool = False) -> None:
+        if self.cursor not in self._begins:
+            return
+        first, end = self._begins[self.cursor]
+        top, height = round(self.scroll_offset.y), self.scrollable_content_region.height
+        if first >= top and end <= top + height:
+            return
+        fits = end - first <= height
+        to = end - height if (fits and first >= top) or (from_below and not fits) else first
+        self.scroll_to(y=max(0, to), animate=False)
+
     def _lay_out(self) -> None:
         width = max(20, self.scrollable_content_region.width - 2)
+        sheet = self.query_one(Static)
+        self._begins = {}
         if self.diagnosis is None:
-            self.query_one(Static).update(Content.styled(self.hint, "$text-muted"))
-        else:
-            self.query_one(Static).update(Content("\n").join(list(lines(self.diagnosis, width))))
+            hint = [Content.styled(text, "$text-muted") for text in (self.probing, self.hint) if text]
+            sheet.update(Content("\n").join(hint))
+            return
+        shown = list(_wrapped("", self.probing, width, "bold $text-accent"))
+        shown += lines(self.diagnosis, width, self.cursor, self._toggled, self._begins, len(shown))
+        sheet.update(Content("\n").join(shown))
+
+
+def likely(diagnosis: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The causes that are shown, the likeliest first."""
+    return [c for c in _ranked(diagnosis) if _probability(c) >= _SHOWN or c.get("confirmed") is not None]
+
+
+def settled(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[str]:
+    """What experiments have said since the diagnosis before; nothing where there was none."""
+    if before is None:
+        return []
+    known = {c.get("id"): c.get("experiment") for c in before.get("causes") or ()}
+    words = {True: "confirmed", False: "refuted", None: "undecided"}
+    return [
+        f"{c.get('id')}: {words.get(c.get('confirmed'), 'undecided')} by experiment"
+        for c in now.get("causes") or ()
+        if c.get("experiment") and c.get("experiment") != known.get(c.get("id"))
+    ]
 
 
 def verdict_line(diagnosis: Mapping[str, Any]) -> Content:
@@ -82,45 +176,78 @@ def verdict_line(diagnosis: Mapping[str, Any]) -> Content:
     return line + Content.assemble(": ", plain(diagnosis.get("why_verdict") or ""))
 
 
-def lines(diagnosis: Mapping[str, Any], width: int) -> Iterator[Content]:
-    """The whole diagnosis, wrapped to ``width``."""
+def lines(
+    diagnosis: Mapping[str, Any],
+    width: int,
+    cursor: str | None = None,
+    toggled: Container[str] = (),
+    begins: dict[str, tuple[int, int]] | None = None,
+    above: int = 0,
+) -> list[Content]:
+    """The diagnosis, wrapped to ``width``.
+
+    Args:
+        cursor: the cause under it; None: no cursor, and every cause open.
+        toggled: causes that are not as they are by themselves (open: the likeliest, if it is probable).
+        begins: takes the first line of each cause, and the one behind its last, ``above`` lines further down.
+    """
+    shown: list[Content] = []
     if diagnosis.get("tldr") and diagnosis["tldr"] != diagnosis.get("why_verdict"):
-        yield from _wrapped("", diagnosis["tldr"], width, "bold")
+        shown += _wrapped("", diagnosis["tldr"], width, "bold")
     if str(diagnosis.get("why_verdict") or "").casefold() not in str(diagnosis.get("tldr") or "").casefold():
-        yield from _wrapped("", diagnosis["why_verdict"], width)
-    causes = _ranked(diagnosis)
-    likely = [cause for cause in causes if _probability(cause) >= _SHOWN]
-    if causes and not likely:
-        yield Content("")
-        yield from _wrapped(
-            "", f"no cause is likely: {len(causes)} looked at, all below {_SHOWN:.0%}", width, "$text-muted"
-        )
-    for cause in likely:
-        yield Content("")
-        yield from _cause(cause, width)
+        shown += _wrapped("", diagnosis["why_verdict"], width)
+    causes = likely(diagnosis)
+    if diagnosis.get("causes") and not causes:
+        text = f"no cause is likely: {len(diagnosis['causes'])} looked at, all below {_SHOWN:.0%}"
+        shown += [Content(""), *_wrapped("", text, width, "$text-muted")]
+    if causes:
+        shown.append(Content(""))
+    for number, cause in enumerate(causes):
+        name = str(cause.get("id"))
+        by_itself = number == 0 and _probability(cause) >= _LIKELY
+        is_open = cursor is None or by_itself != (name in toggled)
+        first = len(shown)
+        shown += _cause(cause, width, is_open, None if cursor is None else name == cursor)
+        if begins is not None:
+            begins[name] = above + first, above + len(shown)
     if levers := diagnosis.get("levers") or []:
-        yield Content("")
-        yield Content.styled("what would make it better", "bold")
+        shown += [Content(""), Content.styled("what would make it better", "bold")]
         for lever in levers:
             gain = _interval(lever.get("gain_equal_tokens"))
-            yield from _wrapped(
-                "  ▸ ", plain(lever.get("text")) + (f" (gain {gain} nat at equal tokens)" if gain else ""), width
-            )
+            text = plain(lever.get("text")) + (f" (gain {gain} nat at equal tokens)" if gain else "")
+            shown += _wrapped("  ▸ ", text, width)
+    return shown
 
 
-def _cause(cause: Mapping[str, Any], width: int) -> Iterator[Content]:
+_SAID = {True: " ✓ by experiment", False: " ✗ by experiment"}
+
+
+def _cause(cause: Mapping[str, Any], width: int, is_open: bool, under_cursor: bool | None) -> Iterator[Content]:
     probability = _probability(cause)
     colour = "$text-error" if probability >= 0.5 else "$text-warning" if probability >= 0.2 else "$text-muted"
-    title = plain(cause.get("title") or cause.get("id"))
-    room = width - _BAR - 6
+    title, confirmed = plain(cause.get("title") or cause.get("id")), cause.get("confirmed")
+    sign = "" if under_cursor is None else "▾ " if is_open else "▸ "
+    said = _SAID[confirmed] if isinstance(confirmed, bool) else ""
+    room = width - _BAR - 6 - len(sign)
+    if len(title) + len(said) > room:
+        said = said[:2]
+    room -= len(said)
     yield Content.assemble(
+        (sign, "bold $text-accent" if under_cursor else "$text-muted"),
         (bar(probability, _BAR), f"{colour} on $foreground 10%"),
         (f" {probability:4.0%} ", f"bold {colour}"),
-        (title if len(title) <= room else title[: room - 1] + "…", "bold"),
+        (title if len(title) <= room else title[: room - 1] + "…", "bold reverse" if under_cursor else "bold"),
+        (said, "$text-success" if confirmed else "$text-muted"),
     )
+    if is_open:
+        yield from _evidence(cause, width)
+
+
+def _evidence(cause: Mapping[str, Any], width: int) -> Iterator[Content]:
     confirmed = cause.get("confirmed")
     if confirmed is not None:
-        yield from _wrapped("  ", "confirmed by a probe" if confirmed else "refuted by a probe", width, "bold")
+        text = "confirmed by experiment" if confirmed else "refuted by experiment"
+        yield from _wrapped("  ", text, width, "bold")
     for sign, key, style in (("  + ", "for", ""), ("  − ", "against", ""), ("  ? ", "missing", "$text-muted")):
         for item in cause.get(key) or ():
             yield from _wrapped(sign, item.get("text") if isinstance(item, Mapping) else item, width, style)
@@ -128,6 +255,19 @@ def _cause(cause: Mapping[str, Any], width: int) -> Iterator[Content]:
         yield from _wrapped("  → ", cause["fix"], width, "$text-success")
     if gain := _interval(cause.get("predicted_gain")):
         yield from _wrapped("    ", f"expected gain {gain} nat", width, "$text-muted")
+    action, probe = cause.get("action"), cause.get("probe")
+    if isinstance(action, Mapping) and action.get("kind") not in (None, "none", "stop"):
+        what = "branches it off" if action["kind"] == "branch" else "opens Launch with it"
+        yield from _wrapped("  F ", what, width, "$text-accent")
+    if confirmed is None and isinstance(probe, Mapping):
+        if probe.get("refused"):
+            yield from _wrapped("    ", f"no probe here: {probe['refused']}", width, "$text-muted")
+        else:
+            cost = probe.get("cost_fraction")
+            share = f" ({cost:.1%} of the compute so far)" if isinstance(cost, (int, float)) else ""
+            yield from _wrapped("  p ", f"settles it: {probe.get('what')}{share}", width, "$text-accent")
+    elif confirmed is None and cause.get("instead"):
+        yield from _wrapped("    ", f"no short experiment settles it: {cause['instead']}", width, "$text-muted")
 
 
 def _wrapped(lead: str, text: object, width: int, style: str = "") -> Iterator[Content]:

@@ -64,19 +64,26 @@ class RunHeader(Widget):
     RunHeader.-system { height: 3; }
     """
     status: reactive[RunStatus | None] = reactive(None)
+    probing: reactive[str] = reactive("")  # how far a probe is
 
     def render(self) -> Content:
         status, width = self.status, self.size.width
         if status is None:
             return Content("")
         lines = [self._progress(status, width), self._figures(status, width)]
-        if status.system:
-            lines.append(Content.styled(plain(status.system)[:width], "$text-muted"))
+        if self.probing or status.system:
+            probing = Content.styled(plain(self.probing) + ("  " if self.probing else ""), "bold $text-accent")
+            room = max(0, width - probing.cell_length)
+            lines.append(probing + Content.styled(plain(status.system)[:room], "$text-muted"))
         return Content("\n").join(lines)
 
     def watch_status(self, status: RunStatus | None) -> None:
         """A third line where there is something to say on it."""
-        self.set_class(status is not None and bool(status.system), "-system")
+        self.set_class(status is not None and bool(status.system or self.probing), "-system")
+
+    def watch_probing(self) -> None:
+        """Likewise."""
+        self.watch_status(self.status)
 
     def _progress(self, status: RunStatus, width: int) -> Content:
         colour = STATE_COLOURS.get(status.state, "")
