@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from engine import process
 from workbench.errors import UserError
 from workbench.runs import queue
 from workbench.runs.store import NOTE_NAME, is_run, state_of
@@ -67,3 +68,5 @@ def _refuse(run_dir: Path, what: str) -> None:
         raise UserError(f"{run_dir}: is no run directory, so it is not {what}")
     if state_of(run_dir) == "running":
         raise UserError(f"{run_dir.name} is running: stop it before it is {what}")
+    if process.alive(run_dir / "probes"):
+        raise UserError(f"{run_dir.name}: a probe of it is running: stop that before the run is {what}")

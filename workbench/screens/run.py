@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from textual.content import Content
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
+from workbench.screens.cause_keys import NO_RUN, CauseKeys
 from workbench.screens.charts import ChartKeys
 from workbench.screens.feed import Evaluated, FigureDrawn, LogChanged, Probing, RunFeed, Sampled
 from workbench.screens.keys import RUN, bindings
@@ -28,10 +29,9 @@ from workbench.widgets.samples_pane import SamplesPane
 
 EXPLAIN_EVERY = 4.0  # seconds between two diagnoses, at least
 PANES = ("why", "lr", "log")
-_NO_RUN = "no run is open: 4 lists the runs, 1 chooses shards for a new one"
 
 
-class RunScreen(ChartKeys):
+class RunScreen(CauseKeys, ChartKeys):
     """Follows ``app.run_dir``."""
 
     MODE = "run"
@@ -51,7 +51,7 @@ class RunScreen(ChartKeys):
     def body(self) -> ComposeResult:
         """Header, verdict, charts, panes."""
         yield RunHeader()
-        yield Static(Content.styled(_NO_RUN, "$text-muted"), id="verdict")
+        yield Static(Content.styled(NO_RUN, "$text-muted"), id="verdict")
         with Container(id="panes"):
             yield ChartView(id="loss", classes="pane", hint="no loss yet")
             with Vertical(id="side"):
@@ -233,39 +233,6 @@ class RunScreen(ChartKeys):
             self._asked_at = -EXPLAIN_EVERY
             self.feed.explain()
 
-    def action_probe(self) -> None:
-        """Settle the cause under the cursor by experiment."""
-        if self.bench.run_dir is None or (cause := self._cause()) is None:
-            return
-        from workbench.screens import acting
-
-        facts = (self.query_one(PlateauPane).diagnosis or {}).get("facts") or {}
-        acting.probe(self, self.bench.run_dir, cause, facts)
-
-    def action_fix(self) -> None:
-        """Apply the fix of the cause under the cursor."""
-        if self.bench.run_dir is None or (cause := self._cause()) is None:
-            return
-        from workbench.screens import acting
-
-        acting.apply_fix(self, self.bench.run_dir, cause)
-
-    def action_branch(self) -> None:
-        """Branch the run."""
-        from workbench.screens import acting
-
-        if self.bench.run_dir is None:
-            self.say(_NO_RUN, wrong=True)
-        else:
-            acting.branch(self, self.bench.run_dir)
-
-    def _cause(self) -> Mapping[str, Any] | None:
-        """The cause under the cursor; says so where there is none."""
-        cause = self.query_one(PlateauPane).current
-        if cause is None:
-            self.say(_NO_RUN if self.bench.run_dir is None else "no cause is under the cursor yet", wrong=True)
-        return cause
-
     def action_charts(self) -> None:
         """All charts in a grid, or the panes, all of them."""
         current = self._names()[self._pane]
@@ -312,7 +279,7 @@ class RunScreen(ChartKeys):
     def action_copy(self) -> None:
         """Copy the run's directory."""
         if self.bench.run_dir is None:
-            self.say(_NO_RUN, wrong=True)
+            self.say(NO_RUN, wrong=True)
         else:
             self.copy(str(self.bench.run_dir))
 
@@ -320,7 +287,7 @@ class RunScreen(ChartKeys):
         """Copy the run in one line."""
         status, diagnosis = self.query_one(RunHeader).status, self.query_one(PlateauPane).diagnosis or {}
         if status is None:
-            self.say(_NO_RUN, wrong=True)
+            self.say(NO_RUN, wrong=True)
         else:
             self.copy(one_line(status, str(diagnosis.get("verdict") or "")))
 
@@ -386,7 +353,7 @@ class RunScreen(ChartKeys):
         self._show_samples([])
         self.forget_charts()
         self._waiting, self._asked_at = None, -EXPLAIN_EVERY
-        verdict = _NO_RUN if run_dir is None else "why: not enough evidence yet"
+        verdict = NO_RUN if run_dir is None else "why: not enough evidence yet"
         self.query_one("#verdict", Static).update(Content.styled(verdict, "$text-muted"))
         self.place(run_dir.name if run_dir else "")
         if run_dir is not None:
@@ -432,6 +399,6 @@ class RunScreen(ChartKeys):
 
     def _do(self, said: str, act: Callable[[Path], object]) -> None:
         if self.bench.run_dir is None:
-            self.say(_NO_RUN, wrong=True)
+            self.say(NO_RUN, wrong=True)
         else:
             self._act(self.bench.run_dir, said, act)
