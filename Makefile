@@ -27,9 +27,12 @@ check: $(READY)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The real program in a real terminal; fails plainly where tmux is missing.
+# The real program in a real terminal, over SSH and in a browser; fails plainly where one of them is missing.
 e2e: $(READY)
-	@command -v tmux >/dev/null || { echo "make e2e needs tmux: apt-get install tmux" >&2; exit 1; }
+	@for each in tmux:tmux ssh:openssh-client sshd:openssh-server chromium:chromium; do \
+		PATH="$$PATH:/usr/sbin" command -v "$${each%:*}" >/dev/null || \
+			{ echo "make e2e needs $${each%:*}: apt-get install $${each#*:}" >&2; exit 1; }; \
+	done
 	$(BIN)/python -m pytest -m e2e tests/e2e
 
 # What takes minutes: the engine killed at many random moments, its disk filled.

@@ -93,7 +93,9 @@ class GptbenchApp(App[None]):
     def on_mount(self) -> None:
         """Remember the theme; watch for a terminal that went away without a signal."""
         self.watch(self, "theme", lambda theme: self.remember("theme", theme), init=False)
-        if not self.is_headless and not self.is_web:
+        if self.is_web:
+            self.set_interval(HANGUP_CHECK, partial(self._leave_if_orphaned, os.getppid()))
+        elif not self.is_headless:
             self.set_interval(HANGUP_CHECK, self._leave_if_hung_up)
         if self.demo is not None:
             from workbench.screens.tour import Tour
@@ -219,6 +221,11 @@ class GptbenchApp(App[None]):
             if os.environ.get("TMUX"):
                 code = "\x1bPtmux;" + code.replace("\x1b", "\x1b\x1b") + "\x1b\\"
             self._driver.write(code)
+
+    def _leave_if_orphaned(self, server: int) -> None:
+        """The web server that this page belongs to was killed."""
+        if os.getppid() != server:
+            os._exit(129)
 
     def _leave_if_hung_up(self) -> None:
         """A terminal that is gone reads as an endless end of file: leave rather than spin. Runs go on."""

@@ -42,6 +42,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", metavar="DIR", default=None, help="runs folder (else $GPTBENCH_RUNS, else ./runs)")
     parser.add_argument("--data", metavar="PATH", action="append", default=[], help="shards the workbench opens on")
     parser.add_argument("--no-mouse", action="store_true", help="keyboard only: leaves the mouse to the terminal")
+    web = parser.add_argument_group("in a browser")
+    web.add_argument("--web", action="store_true", help="serve the workbench to a browser instead of this terminal")
+    web.add_argument("--host", metavar="H", help="where --web listens (default 127.0.0.1); elsewhere a token is needed")
+    web.add_argument("--port", metavar="N", type=int, help="its port (default 8000; 0: a free one)")
+    web.add_argument("--token", metavar="T", help="its token (else $GPTBENCH_TOKEN; beyond loopback, else one is made)")
     parser.set_defaults(call="workbench.commands.run:workbench")
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -21,14 +22,33 @@ STOP_SECONDS = 120.0
 
 
 def workbench(args: argparse.Namespace) -> int:
-    """``gptbench``: open the workbench on the runs folder."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    """``gptbench``: open the workbench on the runs folder, here or (``--web``) in a browser."""
+    if args.web:
+        return _serve(args)
+    if given := [f"--{name}" for name in ("host", "port", "token") if getattr(args, name) is not None]:
+        raise UserError(f"{given[0]} says where --web serves: add --web, or leave it out", 2)
+    if "TEXTUAL_DRIVER" not in os.environ and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError("the workbench needs a terminal; `gptbench --help` lists the verbs that do without", 2)
     from workbench.app import GptbenchApp
 
     app = GptbenchApp(runs_root(args.runs), data_paths=args.data)
     app.run(mouse=not args.no_mouse)
     return app.return_code or 0
+
+
+def _serve(args: argparse.Namespace) -> int:
+    try:
+        from workbench.web import serve
+    except ImportError as error:
+        raise UserError(f"--web needs the extra web ({error}): pip install -c constraints.txt '.[web]'") from None
+    arguments = ["--runs", str(runs_root(args.runs)), *(word for path in args.data for word in ("--data", path))]
+    serve(
+        arguments + ["--no-mouse"] * args.no_mouse,
+        args.host or "127.0.0.1",
+        8000 if args.port is None else args.port,
+        args.token or os.environ.get("GPTBENCH_TOKEN") or None,
+    )
+    return 0
 
 
 def train(args: argparse.Namespace) -> int:
