@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
+GPTBENCH = f"{sys.executable} -m workbench.cli"
 _numbers = itertools.count()
 
 
@@ -60,3 +63,17 @@ class Terminal:
             ["tmux", "-L", self._socket, "-f", os.devnull, *words], check=True, capture_output=True, text=True
         )
         return done.stdout
+
+
+def shown_step(screen: str) -> int:
+    """The step that the Run screen's header shows."""
+    found = re.search(r"step\s+([\d,]+)", screen)
+    return int(found[1].replace(",", "")) if found else -1
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until a condition holds that no screen shows."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(0.1)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.e2e.browser import Browser, colours
+from tests.e2e.browser import Browser
+from tests.e2e.terminal import wait_until
 from tests.workbench.folders import make_run
 from workbench.runs.launch import environment
 
@@ -36,13 +36,6 @@ def workbenches(server: int) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
     except OSError:
         return []
-
-
-def wait_until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.1)
 
 
 async def test_the_workbench_in_chromium(server: tuple[subprocess.Popen[str], str]) -> None:

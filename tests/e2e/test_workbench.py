@@ -2,36 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import re
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.terminal import Terminal
-from workbench.runs import launch
+from tests.e2e.terminal import GPTBENCH, Terminal, shown_step
 from workbench.runs.store import list_runs
 
 pytestmark = pytest.mark.e2e
-GPTBENCH = f"{sys.executable} -m workbench.cli"
-
-
-@pytest.fixture
-def env(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """Environment of the terminal; runs left behind are stopped."""
-    folders = {"GPTBENCH_CACHE": "cache", "XDG_CONFIG_HOME": "config", "XDG_STATE_HOME": "state"}
-    yield {
-        "TERM": "tmux-256color",
-        "LANG": "C.UTF-8",
-        "PATH": os.environ["PATH"],
-        "HOME": str(tmp_path),
-        **{key: str(tmp_path / name) for key, name in folders.items()},
-    }
-    for run in list_runs(tmp_path / "runs") + list_runs(tmp_path / "demo" / "runs"):
-        if run.state == "running":
-            launch.stop(Path(run.run), wait=30)
 
 
 def small(tmp_path: Path, shards: str, steps: int) -> str:
@@ -42,12 +20,6 @@ def small(tmp_path: Path, shards: str, steps: int) -> str:
     ]  # fmt: skip
     options = " ".join(f"--set {text}" for text in sets)
     return f"{GPTBENCH} train {shards} {options} --runs {tmp_path / 'runs'} --name corpus"
-
-
-def shown_step(screen: str) -> int:
-    """The step that the Run screen's header shows."""
-    found = re.search(r"step\s+([\d,]+)", screen)
-    return int(found[1].replace(",", "")) if found else -1
 
 
 def test_a_run_on_the_corpus_watched_stopped_resumed_and_exported(
