@@ -164,13 +164,15 @@ def build_parser() -> argparse.ArgumentParser:
     import_log.add_argument("target", metavar="LOG")
     import_log.add_argument("--name", help="begin of the run's name (default: the log's)")
     explain = verb("explain", "why:explain", "why a run is flat: verdict, causes with evidence, what to do")
-    export = verb("export", "why:export", "the markdown summary of a run")
+    export = verb("export", "why:export", "the summary of a run: markdown with charts as SVG, or one HTML page")
     export.add_argument(
         "-o",
         "--output",
-        metavar="FILE.md",
-        help="file to write (else summary.md in the run; for a log, standard output)",
+        metavar="FILE",
+        help="file to write (else summary.md in the run; for a log, standard output); charts go beside it",
     )
+    export.add_argument("--html", action="store_true", help="one HTML page with its charts, without script or link")
+    export.add_argument("--png", action="store_true", help="the charts as PNG too (needs rsvg-convert or cairosvg)")
     for with_facts in (explain, export):
         with_facts.add_argument("target", metavar="RUN|LOG", help="a run, or a log of another trainer")
         with_facts.add_argument(

@@ -40,7 +40,7 @@ class Browser:
         self.requests: list[str] = []
         self.errors: list[str] = []
         self.received = b""
-        self._number = 0
+        self._number = self._loaded = 0
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
 
     async def __aenter__(self) -> Self:
@@ -82,8 +82,10 @@ class Browser:
         return result
 
     async def open(self, address: str) -> None:
-        """Go to a page."""
+        """Go to a page, and wait until it is there."""
+        loaded = self._loaded
         await self.ask("Page.navigate", url=address)
+        await self.wait_for(lambda: self._loaded > loaded)
 
     async def value(self, expression: str) -> Any:
         """What a JavaScript expression gives in the page."""
@@ -133,6 +135,8 @@ class Browser:
             elif event["method"] == "Network.webSocketFrameReceived":
                 payload = given["response"]["payloadData"]
                 self.received += base64.b64decode(payload) if given["response"]["opcode"] == 2 else payload.encode()
+            elif event["method"] == "Page.loadEventFired":
+                self._loaded += 1
             elif event["method"] == "Runtime.exceptionThrown":
                 self.errors.append(str(given["exceptionDetails"]))
             elif event["method"] == "Log.entryAdded" and given["entry"]["level"] == "error":

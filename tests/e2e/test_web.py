@@ -14,6 +14,7 @@ import pytest
 from tests.e2e.browser import Browser
 from tests.e2e.terminal import wait_until
 from tests.workbench.folders import make_run
+from workbench.export.files import write_summary
 from workbench.runs.launch import environment
 
 pytestmark = pytest.mark.e2e
@@ -73,3 +74,15 @@ async def test_a_workbench_whose_server_was_killed_ends(server: tuple[subprocess
         process.kill()
         process.wait()
         await asyncio.to_thread(wait_until, lambda: not Path(f"/proc/{bench}").exists())
+
+
+async def test_an_exported_page_obeys_its_own_policy(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path / "runs", "seed <script>alert(1)", steps=300)
+    written = write_summary(run_dir, formats=("html",))
+    async with Browser() as browser:
+        await browser.open(written[0].as_uri())
+        await browser.wait_for_colours(20)
+        assert await browser.value("document.querySelectorAll('svg[role=img]').length") == 3
+        assert await browser.value("document.querySelector('h1').textContent") == run_dir.name
+        assert await browser.value("getComputedStyle(document.querySelector('table')).borderCollapse") == "collapse"
+        assert [*map(urlsplit, browser.requests)] == [urlsplit(written[0].as_uri())] and not browser.errors

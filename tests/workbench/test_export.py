@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import hashlib
 import json
+import math
 import re
+import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from workbench.commands import why
 from workbench.errors import UserError
-from workbench.export.markdown import escape, write_summary
+from workbench.export.files import write_summary
+from workbench.export.markdown import escape
+from workbench.export.svg import svg_chart
 from workbench.plateau.report import report_lines
+from workbench.plot import Series
 from workbench.runs.read import read_run
 
 HOSTILE = "<script>alert(1)</script> | [x](javascript:1) `c` *b* _i_ ![p](http://e.x/p.png) \x1b[31m\u202e www.e.x @all"
@@ -22,7 +30,16 @@ VERDICT_KEYS = {
 
 
 def args(target: Path | str, runs: Path, **more: object) -> argparse.Namespace:
-    known = {"json": False, "data": [], "unique_tokens": None, "fact": [], "output": None, "name": None}
+    known = {
+        "json": False,
+        "data": [],
+        "unique_tokens": None,
+        "fact": [],
+        "output": None,
+        "name": None,
+        "html": False,
+        "png": False,
+    }
     return argparse.Namespace(**{**known, "target": str(target), "runs": str(runs), **more})
 
 
@@ -95,16 +112,64 @@ def test_summary_has_its_parts_and_is_written_whole(
 ) -> None:
     why.import_log(args(log, tmp_path / "runs", fact=["parameters=1e8", "tokens_per_step=1e6"]))
     run_dir = Path(capsys.readouterr().out.strip())
-    path = write_summary(run_dir)
+    path = write_summary(run_dir)[0]
     text = path.read_text()
     for part in ("## Facts", "## Curve", "| step | val loss | comment |", "## Why", "**TL;DR**", "## What would"):
         assert part in text
     assert "\x1b" not in text and "| `parameters` | 100,000,000 | given by --fact |" in text
-    assert sorted(p.name for p in run_dir.iterdir()) == ["diagnosis.json", "events.jsonl", "facts.toml", "summary.md"]
+    assert sorted(p.name for p in run_dir.iterdir()) == [
+        "diagnosis.json", "events.jsonl", "facts.toml", "summary-loss.svg", "summary.md",
+    ]  # fmt: skip
+    assert "![loss (nats per token)](summary-loss.svg)" in text
     out = tmp_path / "out.md"
     assert why.export(args(log, tmp_path / "runs", output=str(out))) == 0 and out.read_text().startswith("# a run.csv")
     with pytest.raises(UserError, match="cannot be written"):
         why.export(args(log, tmp_path / "runs", output=str(tmp_path / "none" / "out.md")))
+
+
+def test_a_page_holds_its_charts_and_its_policy_allows_nothing_but_its_own_style(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a (b).md"
+    assert why.export(args(log, tmp_path / "runs", output=str(out), html=True)) == 0
+    text = (tmp_path / "a (b).html").read_text()
+    assert not out.exists() and capsys.readouterr().out.strip().endswith("a (b).html")
+    style, policy = re.search(r"(?s)<style>(.*?)</style>", text), re.search(r'content="(default-src [^"]*)"', text)
+    assert style is not None and policy is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert policy[1].startswith(f"default-src 'none'; style-src 'sha256-{digest}'")
+    assert text.count("<svg xmlns") == 1 and "style=" not in text and "<script" not in text
+    assert why.export(args(log, tmp_path / "runs", output=str(out))) == 0
+    chart = ElementTree.parse(tmp_path / "a (b)-loss.svg").getroot()
+    curve = max((path.get("d", "") for path in chart.iter("{http://www.w3.org/2000/svg}path")), key=len)
+    assert curve.count("L") == 28 and "nan" not in curve  # 29 evaluations
+    assert "](a%20%28b%29-loss.svg)" in out.read_text()
+
+
+def test_png_is_made_by_what_is_here_and_its_absence_is_said(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converter = tmp_path / "bin" / "rsvg-convert"  # stands for librsvg's: reads SVG, writes the file named behind -o
+    converter.parent.mkdir()
+    converter.write_text('#!/bin/sh\nwhile [ "$1" != -o ]; do shift; done\nexec /bin/cat > "$2"\n')
+    converter.chmod(0o755)
+    out = tmp_path / "out.md"
+    monkeypatch.setenv("PATH", str(converter.parent))
+    assert why.export(args(log, tmp_path / "runs", output=str(out), png=True)) == 0
+    assert (tmp_path / "out-loss.png").read_text().startswith("<svg")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "cairosvg", None)
+    with pytest.raises(UserError, match="librsvg2-bin"):
+        why.export(args(log, tmp_path / "runs", output=str(out), png=True))
+    with pytest.raises(UserError, match="-o"):
+        why.export(args(log, tmp_path / "runs", png=True))
+
+
+@pytest.mark.parametrize("values", [[], [1.0], [math.nan] * 5, [1e300, -1e300, math.inf, 3.0], [0.0] * 9])
+def test_any_values_make_a_chart_that_is_well_formed(values: list[float]) -> None:
+    drawn = svg_chart([Series(range(len(values)), values, "<b>&", error=values, style="both")], title="\x1b<i>")
+    ElementTree.fromstring(drawn)
+    assert "nan" not in drawn and "inf" not in drawn and "\x1b" not in drawn
 
 
 def test_foreign_text_is_escaped_everywhere(tmp_path: Path) -> None:
@@ -114,9 +179,9 @@ def test_foreign_text_is_escaped_everywhere(tmp_path: Path) -> None:
         f"[facts.lr]\nvalue = 0.1\nsource = {json.dumps(HOSTILE)}\n[facts.optimizer]\nvalue = {json.dumps(HOSTILE)}\n"
     )
     (run_dir / "events.jsonl").write_text('{"event": "step", "step": 3, "loss": 2.0, "time": 1}\n')
-    text = write_summary(run_dir).read_text()
+    text = write_summary(run_dir)[0].read_text()
     assert "<script>" not in text and "<b>" not in text and "\x1b" not in text and "\u202e" not in text
-    assert not re.search(r"(?<!\\)\]\(", text) and "http://" not in text and " www.e" not in text
+    assert not re.search(r"(?<!\\)\]\((?!summary-\w+\.svg\))", text) and "http://" not in text and " www.e" not in text
     rows = [line for line in text.splitlines() if line.startswith("| `")]
     assert all(line.replace("\\|", "").count("|") == 4 for line in rows)
     source = read_run(run_dir)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -64,6 +66,45 @@ def plant(base: Path, payload: str) -> tuple[Path, Path, Path]:
     return shard, run_dir.parent, log
 
 
+TAGS = {
+    "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "strong", "em", "code", "ul", "ol", "li",
+    "table", "thead", "tbody", "tr", "th", "td",
+}  # fmt: skip
+SVG_TAGS = {"svg", "title", "rect", "text", "path", "circle"}
+ATTRIBUTES = {
+    "lang", "charset", "http-equiv", "content", "name", "class", "start", "xmlns", "width", "height", "viewbox", "role",
+    "font-family", "font-size", "font-weight", "fill", "x", "y", "d", "stroke", "stroke-width", "stroke-linejoin",
+    "stroke-linecap", "opacity", "text-anchor", "cx", "cy", "r",
+}  # fmt: skip
+
+
+def only_ours(text: str, *, page: bool) -> None:
+    """No element, attribute, comment or declaration of an HTML page or an SVG file comes from data."""
+
+    class Reader(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag in (TAGS | SVG_TAGS if page else SVG_TAGS), tag
+            for key, value in attrs:
+                assert key in ATTRIBUTES, (tag, key)
+                assert key != "class" or value == "right"
+                assert "http" not in (value or "") or key in ("http-equiv", "xmlns")
+
+        def handle_comment(self, data: str) -> None:
+            raise AssertionError(data)
+
+        def handle_decl(self, decl: str) -> None:
+            assert page and decl == "DOCTYPE html"
+
+        handle_pi = unknown_decl = handle_comment
+
+    Reader().feed(text)
+    if page:
+        assert text.count("<style>") == text.count("<title>") - text.count("<svg xmlns") == 1
+        assert text.index("Content-Security-Policy") < text.index("<title>")
+    else:
+        ElementTree.fromstring(text)  # well formed
+
+
 @payloads
 def test_a_plain_terminal_and_a_report(
     payload: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -79,8 +120,9 @@ def test_a_plain_terminal_and_a_report(
         ["explain", run, "--runs", str(runs)],
         ["explain", str(log)],
         ["explain", payload, "--runs", str(runs)],
-        ["export", run, "--runs", str(runs)],
+        ["export", run, "--runs", str(runs), "--html"],
         ["export", str(log), "--fact", f"optimizer={payload}"],
+        ["export", str(log), "--fact", f"optimizer={payload}", "--html", "-o", str(tmp_path / "log.html")],
         ["import", str(log), "--runs", str(runs), "--name", payload],
         ["train", payload, "--runs", str(tmp_path / "none")],
         ["train", str(shard), "--set", f"optim.lr={payload}"],
@@ -95,7 +137,12 @@ def test_a_plain_terminal_and_a_report(
         text = re.sub(r"(?s)```text.*?```", "", summary.read_text("utf-8"))
         assert not STEERS.search(text) and not re.search(r"<(script|img|!--)", text)
         assert not re.search(r"(?<!\\)\]\((http|javascript)", text)
-    assert list(runs.glob("*/summary.md"))
+    pages, charts = [*runs.glob("*/summary.html"), tmp_path / "log.html"], list(runs.glob("*/summary-*.svg"))
+    assert list(runs.glob("*/summary.md")) and len(pages) == 2 and len(charts) == 3
+    for file in (*pages, *charts):
+        text = file.read_text("utf-8")
+        assert not STEERS.search(text)
+        only_ours(text, page=file.suffix == ".html")
 
 
 @payloads

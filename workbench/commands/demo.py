@@ -44,11 +44,11 @@ def in_plain_text(base: Path, runs: Path) -> int:
     watch(run_dir, to=sys.stdout)
 
     from workbench.commands.why import explain_run
-    from workbench.export.markdown import write_summary
+    from workbench.export.files import write_summary
 
     _say("4/5  why the loss is where it is")
     print("\n".join(explain_run(run_dir)))
-    _say(f"5/5  the summary: {plain(write_summary(run_dir))}")
+    _say(f"5/5  the summary: {plain(write_summary(run_dir)[0])}")
     _say(f"look at it in the workbench:  gptbench --runs {plain(runs)}")
     return 0
 

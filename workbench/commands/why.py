@@ -12,7 +12,9 @@ from typing import Any
 
 from workbench.atomic import write_atomically
 from workbench.errors import UserError
-from workbench.export.markdown import summary, write_diagnosis, write_summary
+from workbench.export.files import write, write_summary
+from workbench.export.markdown import parts, summary, write_diagnosis
+from workbench.export.page import page
 from workbench.plateau.diagnose import diagnosis_of
 from workbench.plateau.report import report_lines
 from workbench.runs.facts import FILE_NAME, facts_of_log, override, read_toml
@@ -48,14 +50,19 @@ def explain_run(run_dir: Path, width: int = 80) -> list[str]:
 
 
 def export(args: argparse.Namespace) -> int:
-    """``gptbench export``: the markdown summary, into the run, into a file, or of a log onto standard output."""
+    """``gptbench export``: the summary, into the run, beside a file, or of a log onto standard output."""
+    formats = [name for name in ("html", "png") if getattr(args, name)]
+    if not formats or args.output is None:
+        formats.insert(1 if args.html else 0, "md")  # the first one's file is what is printed
     source = _source(args)
     diagnosis = diagnosis_of(source)
     if source.run_dir is not None and args.output is None:
-        _say(args, "path", write_summary(source.run_dir, (source, diagnosis)))
-        return 0
-    text = summary(source.history, source.facts, diagnosis, source.name)
+        return _say_files(args, write_summary(source.run_dir, (source, diagnosis), formats))
     if args.output is None:
+        if args.png:
+            raise UserError("--png of a log needs a place: -o FILE.png", 2)
+        every = (source.history, source.facts, diagnosis, source.name)
+        text = page(parts(*every), source.name) if args.html else summary(*every)
         if args.json:
             print(json.dumps({"summary": text}, ensure_ascii=False))
         else:
@@ -63,11 +70,9 @@ def export(args: argparse.Namespace) -> int:
         return 0
     path = Path(args.output).expanduser()
     try:
-        write_atomically(path, text)
+        return _say_files(args, write(source, diagnosis, path, formats))
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror or error}") from None
-    _say(args, "path", path)
-    return 0
 
 
 def import_log(args: argparse.Namespace) -> int:
@@ -120,3 +125,14 @@ def _say(args: argparse.Namespace, key: str, path: Path) -> None:
         print(json.dumps({key: str(path)}))
     else:
         print(plain(path))
+
+
+def _say_files(args: argparse.Namespace, files: list[Path]) -> int:
+    """The first file is the answer; the others are named in JSON."""
+    if not files:
+        raise UserError("nothing was written: this run has no charts yet")
+    if args.json:
+        print(json.dumps({"path": str(files[0]), "files": [str(file) for file in files]}))
+    else:
+        print(plain(files[0]))
+    return 0

@@ -9,22 +9,21 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from workbench import plot
 from workbench.atomic import write_atomically
-from workbench.plateau.diagnose import Diagnosis, RankedCause, diagnosis_of
+from workbench.export.figures import Figure, figures
+from workbench.plateau.diagnose import Diagnosis, RankedCause
 from workbench.plateau.interval import Interval
 from workbench.plateau.report import bar
 from workbench.plateau.table import evidence_rows
 from workbench.runs.facts import Fact, Facts
 from workbench.runs.history import History
-from workbench.runs.read import Source, read_run
 from workbench.text import plain
 
-FILE_NAME, DIAGNOSIS_NAME = "summary.md", "diagnosis.json"
+DIAGNOSIS_NAME = "diagnosis.json"
 # What markdown or GitHub's dialect would obey inside a line: marks, links and images, tables, mathematics, mentions,
 # and addresses that become links by themselves. All our text stands behind a lead, so marks of a line's begin do not.
 _SPECIAL = re.compile(r"([\\`*_{}\[\]|~$@#]|(?<=[A-Za-z]):(?=//)|(?<=\bwww)\.)", re.IGNORECASE)
@@ -39,36 +38,35 @@ def escape(text: object) -> str:
     return _SPECIAL.sub(r"\\\1", html.escape(plain(text), quote=False))
 
 
-def summary(history: History, facts: Facts, diagnosis: Diagnosis, name: str = "run") -> str:
-    """The whole summary as markdown."""
-    sections = [
-        _head(diagnosis, name),
-        _facts(facts),
-        _curve(history, diagnosis),
-        _evidence(diagnosis),
-        _causes(diagnosis),
-        _advice(diagnosis),
-        _missing(diagnosis),
-        [f"**TL;DR** {escape(diagnosis.tldr)}", ""],
-    ]
-    return "\n".join(line for section in sections for line in section)
+def parts(history: History, facts: Facts, diagnosis: Diagnosis, name: str = "run") -> Iterator[str | Figure]:
+    """The summary in order: pieces of markdown, and charts."""
+    yield "\n".join([*_head(diagnosis, name), *_facts(facts)])
+    drawn = list(figures(history, diagnosis))
+    if drawn:
+        yield "\n## Curve\n\n"
+        yield from drawn
+    sections = (_evidence, _causes, _advice, _missing)
+    yield "\n".join(line for section in sections for line in section(diagnosis))
+    yield f"\n**TL;DR** {escape(diagnosis.tldr)}\n"
 
 
-def write_summary(run_dir: Path, known: tuple[Source, Diagnosis] | None = None) -> Path:
-    """Write ``summary.md`` and ``diagnosis.json`` into a run directory, each whole or not at all; returns the summary.
+def summary(
+    history: History, facts: Facts, diagnosis: Diagnosis, name: str = "run", images: Callable[[str], str] | None = None
+) -> str:
+    """The whole summary as markdown.
 
     Args:
-        known: the run as read and its diagnosis, where the caller has them (with facts a person gave).
+        images: address of a chart's SVG, by the chart's name; None: charts stand as text alone.
     """
-    run_dir = Path(run_dir)
-    if known is None:
-        source = read_run(run_dir)
-        known = source, diagnosis_of(source)
-    source, diagnosis = known
-    write_diagnosis(run_dir, diagnosis.to_dict())
-    path = run_dir / FILE_NAME
-    write_atomically(path, summary(source.history, source.facts, diagnosis, source.name))
-    return path
+    shown: list[str] = []
+    for part in parts(history, facts, diagnosis, name):
+        if isinstance(part, Figure):
+            shown += ["```text", *part.text(), "```", ""]
+            if images is not None:
+                shown += [f"![{part.title}]({images(part.name)})", ""]
+        else:
+            shown.append(part.strip("\n") + "\n")
+    return "\n".join(shown)
 
 
 def write_diagnosis(run_dir: Path, answer: dict[str, Any]) -> Path:
@@ -115,30 +113,6 @@ def _value(key: str, fact: Fact) -> str:
     if isinstance(value, float):
         return f"{value:.4g}{_UNITS.get(key, '')}"
     return str(value)
-
-
-def _curve(history: History, d: Diagnosis) -> Iterator[str]:
-    series = []
-    train = d.evidence.train
-    for label, curve in (("train", train), ("held out", d.evidence.main if d.evidence.main_is_heldout else None)):
-        if curve is not None and len(curve) >= 2:
-            series.append(plot.Series(curve.step, curve.loss, label=label))
-    seen = history.seen
-    if len(seen) >= 2:
-        series.append(plot.Series(seen["step"].copy(), seen["loss"].copy(), label="seen"))
-    if not series:
-        return
-    yield "## Curve"
-    yield ""
-    yield "```text"
-    # From the end of the warm-up on: the fall from the initial loss would leave one row for all the rest.
-    late = [c.between(d.evidence.warm, math.inf).loss for c in (d.evidence.main, train)]
-    limits = plot.span(*late, pad=0.05) if len(late[0]) >= 2 else None
-    title = "loss (nats per token) over steps"
-    chart = plot.line_chart(series, width=76, height=18, title=title, ylim=limits, colour=False)
-    yield from (line.rstrip() for line in chart.splitlines())
-    yield "```"
-    yield ""
 
 
 def _evidence(d: Diagnosis) -> Iterator[str]:

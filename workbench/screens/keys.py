@@ -121,7 +121,12 @@ RUN = (
     Key("p", "probe", "probe", "settle the cause under the cursor by experiment, after a question; again: stop it"),
     Key("F", "fix", "fix", "apply the fix of the cause under the cursor: a branch of the run, or Launch filled in"),
     Key("b", "branch", "", "branch: a new run goes on from a checkpoint, with changed options"),
-    Key("e", "export", "export", "write summary.md into the run's directory"),
+    Key(
+        "e",
+        "export",
+        "export",
+        "write the summary into the run's directory: summary.md with charts as SVG, summary.html",
+    ),
     Key("m", "charts", "charts", "all charts in a grid, or the loss with its reason"),
     Key("L", "log_y", "", "logarithmic loss axis, or linear"),
     Key("X", "log_x", "", "logarithmic x axis, or linear"),

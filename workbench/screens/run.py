@@ -218,12 +218,13 @@ class RunScreen(CauseKeys, ChartKeys):
         self._do("resumed", launch.resume)
 
     def action_export(self) -> None:
-        """Write the summary."""
+        """Write the summary in every form: markdown and its charts, one HTML page, PNG where it can be made."""
 
         def export(run_dir: Path) -> str:
-            from workbench.export.markdown import write_summary
+            from workbench.export import files
 
-            return f"written: {write_summary(run_dir)}"
+            written = files.write_summary(run_dir, formats=files.FORMATS if files.converts() else ("md", "html"))
+            return f"written: {written[0]} and, beside it, {', '.join(path.name for path in written[1:])}"
 
         self._do("", export)
 
