@@ -36,7 +36,7 @@ def show(args: argparse.Namespace) -> int:
     for name, why in waits.refused.items():
         print(f"refused   {plain(name)}  {plain(why)}")
     if pid is not None:
-        print(f"queue process {pid}, {_slots(of)}")
+        print(f"queue process {pid}, {slots.counted(of)}")
     elif waits.waiting:
         print("no queue process lives, so nothing starts: gptbench queue start")
     elif not running and not waits.refused:
@@ -46,10 +46,9 @@ def show(args: argparse.Namespace) -> int:
 
 def add(args: argparse.Namespace) -> int:
     """``gptbench queue add``: make a run directory, queue it, and see to it that the queue's process lives."""
-    config, root, of = planned(args), runs_root(args.runs), slots.slots()
+    config, root = planned(args), runs_root(args.runs)
     refuse_if_too_large(config)
-    if of != [slots.CPU] and config.train.processes > len(of):
-        raise UserError(f"train.processes {config.train.processes} is more than {_slots(of)}: lower --nproc", 2)
+    queue.refuse_too_many(config)
     queue.read(root)  # a queue that cannot be read is said before a run is made
     run_dir = create(config, args)
     place = queue.add(root, run_dir)
@@ -86,7 +85,3 @@ def stop(args: argparse.Namespace) -> int:
     told = f"the queue's process has ended; {waiting} waiting (gptbench queue start), and what runs goes on"
     print(json.dumps({"waiting": waiting}) if args.json else told)
     return 0
-
-
-def _slots(of: list[str]) -> str:
-    return "the one CPU slot" if of == [slots.CPU] else f"{len(of)} GPU{'s' if len(of) > 1 else ''}"

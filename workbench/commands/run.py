@@ -77,16 +77,9 @@ def planned(args: argparse.Namespace) -> Config:
 
 
 def _print_command(args: argparse.Namespace, config: Config) -> int:
-    processes, share = config.train.processes, config.train.processes * args.nodes
-    if args.nodes < 1 or config.train.grad_accum % share:
-        up = -(-config.train.grad_accum // max(1, share)) * max(1, share)
-        raise UserError(
-            f"train.grad_accum {config.train.grad_accum} micro-batches cannot be shared out evenly over {args.nodes} "
-            f"nodes of {processes} processes; set train.grad_accum={up}",
-            2,
-        )
+    launch.refuse_uneven(config, args.nodes)
     run_dir = create(config, args)
-    lines = launch.command_lines(run_dir, processes, args.nodes)
+    lines = launch.command_lines(run_dir, config.train.processes, args.nodes)
     print(json.dumps({"run": str(run_dir), "command": lines}) if args.json else "\n".join(lines))
     return 0
 

@@ -120,6 +120,18 @@ def command(run_dir: Path, processes: int = 1, nodes: int = 1) -> list[str]:
     return [*torchrun, "--no-python", *one]
 
 
+def refuse_uneven(config: Config, nodes: int) -> None:
+    """Raise UserError where the micro-batches of a step cannot be shared out over ``nodes`` machines."""
+    processes, share = config.train.processes, config.train.processes * nodes
+    if nodes < 1 or config.train.grad_accum % share:
+        up = -(-config.train.grad_accum // max(1, share)) * max(1, share)
+        raise UserError(
+            f"train.grad_accum {config.train.grad_accum} micro-batches cannot be shared out evenly over {nodes} "
+            f"nodes of {processes} processes; set train.grad_accum={up}",
+            2,
+        )
+
+
 def command_lines(run_dir: Path, processes: int, nodes: int) -> list[str]:
     """How to start a run by hand: one shell line for this machine, or for each of several nodes and for Slurm."""
     quoted = " ".join(

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine import process
-from engine.config import ConfigError, load
+from engine.config import Config, ConfigError, load
 from workbench.errors import UserError
 from workbench.runs import launch, slots
 from workbench.runs.store import list_runs, state_of
@@ -60,6 +60,13 @@ def read(root: Path) -> Queue:
         return Queue()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: cannot be read ({error}); mend it or delete it") from None
+
+
+def refuse_too_many(config: Config) -> None:
+    """Raise UserError where a run wants more processes than this machine has GPUs: it would wait for ever."""
+    of = slots.slots()
+    if of != [slots.CPU] and config.train.processes > len(of):
+        raise UserError(f"train.processes {config.train.processes} is more than {slots.counted(of)}: lower it", 2)
 
 
 def add(root: Path, run_dir: Path) -> int:

@@ -73,6 +73,11 @@ def slots() -> list[str]:
     return visible(gpus() or [], os.environ.get(VARIABLE)) or [CPU]
 
 
+def counted(of: Sequence[str]) -> str:
+    """Slots in words."""
+    return "the one CPU slot" if list(of) == [CPU] else f"{len(of)} GPU{'s' if len(of) > 1 else ''}"
+
+
 def held_by(run_dir: Path, processes: int, found: Sequence[Gpu], of: Sequence[str]) -> set[str]:
     """The slots that a running run holds: the first GPUs that its process was started with, one a process.
 

@@ -111,6 +111,8 @@ LAUNCH = (
     Key("t", "goal", "goal", "name a target loss (3.2) or hours (8h): size, tokens and shards that reach it"),
     Key("u", "reset_option", "undo", "set the option back to its preset's value"),
     Key("ctrl+g", "start", "start", "start the run", "^g"),
+    Key("W", "queue", "queue", "let the run wait in the queue until a GPU (without one: the CPU) is free"),
+    Key("M", "lines", "", "make the run without starting it, and show the lines that start it: torchrun, Slurm"),
     Key("escape", "leave_edit", "", "leave the option as it was", "esc"),
 )
 
@@ -160,6 +162,13 @@ RUNS = (
     Key("slash", "filter", "filter", "only runs that match: words, lr>3e-4 and layers=12, or, not, ( )", "/"),
     Key("space", "mark", "mark", "mark the run under the cursor, or take the mark away", "space"),
     Key("c", "compare", "compare", "compare the marked runs: one chart, figures, configurations"),
+    Key(
+        "w",
+        "queue",
+        "",
+        "queue the run under the cursor, or the marked ones, that were never started; or take them out",
+    ),
+    Key("W", "queue_process", "", "start the queue's process, which starts what waits; or end it"),
     Key("D", "delete", "", "delete the run under the cursor, after a question; never one that runs"),
     Key("R", "rename", "", "rename the run under the cursor"),
     Key("N", "note", "", "write a note about the run under the cursor"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -18,13 +17,12 @@ from textual.widgets import Input, Static
 from textual.worker import get_current_worker
 
 from engine.config import Config, ConfigError
-from workbench.screens.base import WorkbenchScreen
 from workbench.screens.keys import LAUNCH, bindings
 from workbench.screens.messages import Done
 from workbench.screens.options import Options, choices_of, help_of
+from workbench.screens.starting import StartKeys
 from workbench.text import plain
 from workbench.widgets.preflight import Basis, Plan, Preflight
-from workbench.widgets.progress import Progress
 from workbench.widgets.table import Column, Table
 
 COLUMNS = (
@@ -56,33 +54,7 @@ class ShardsCounted(Message):
     figures: dict[str, Any]
 
 
-@dataclass
-class Starting(Message):
-    """How far the start is that ``cancel`` ends: a recipe is resolved first."""
-
-    cancel: threading.Event
-    stage: str
-    fraction: float
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Starting) and message.cancel is self.cancel
-
-
-@dataclass
-class NotStarted(Message):
-    """Why no run was started; empty: it was stopped."""
-
-    text: str
-
-
-@dataclass
-class Started(Message):
-    """The run's process is on its way."""
-
-    run_dir: Path
-
-
-class LaunchScreen(WorkbenchScreen):
+class LaunchScreen(StartKeys):
     """Starts a run on ``app.selected``."""
 
     MODE = "launch"
@@ -96,8 +68,6 @@ class LaunchScreen(WorkbenchScreen):
         self.run_name = self.goal = ""
         self.every = False
         self._editing: str | None = None
-        self._starting: threading.Event | None = None  # ends the start under way
-        self._progress = Progress()
         self._counted_for: frozenset[str] = frozenset()
         self._recipe = ""
         self._cancel = threading.Event()
@@ -130,8 +100,7 @@ class LaunchScreen(WorkbenchScreen):
     def on_unmount(self) -> None:
         """Let a count go, and a start that is not yet a run."""
         self._cancel.set()
-        if self._starting is not None:
-            self._starting.set()
+        self.cancel_start()
 
     # Keys
 
@@ -163,8 +132,7 @@ class LaunchScreen(WorkbenchScreen):
 
     def action_leave_edit(self) -> None:
         """Leave the option as it was; else stop a start whose recipe is being resolved."""
-        if self._editing is None and self._starting is not None:
-            self._starting.set()
+        if self._editing is None and self.cancel_start():
             return
         self._editing = None
         self.query_one("#edit").remove_class("-shown")
@@ -189,23 +157,19 @@ class LaunchScreen(WorkbenchScreen):
             self.options.reset(key)
         self._changed()
 
-    def action_start(self) -> None:
-        """Start the run."""
-        if self._starting is not None:
-            return
+    def plan_to_start(self) -> tuple[Config, str | None] | None:
+        """What the options say, if a run can be made of it."""
         if self._editing is not None:
             self.say("finish the option first: enter takes it, esc leaves it", wrong=True)
-            return
+            return None
         if not self.bench.selected:
             self.say(_NO_SHARDS, wrong=True)
-            return
+            return None
         try:
-            config = self.options.config(self.bench.selected)
+            return self.options.config(self.bench.selected), self.run_name or None
         except ConfigError as error:
             self.say(str(error), wrong=True)
-            return
-        self._starting, self._progress = threading.Event(), Progress()
-        self._start(config, self.run_name or None, self._starting)
+            return None
 
     # Editing
 
@@ -287,28 +251,6 @@ class LaunchScreen(WorkbenchScreen):
         self.bench.statistics[message.paths] = message.figures
         self._replan()
 
-    @on(Starting)
-    def _step(self, message: Starting) -> None:
-        if message.cancel is self._starting:
-            self._progress.tell(message.stage, message.fraction)
-            line = self.query_one("#starting", Static)
-            line.update(self._progress.line("esc stops"))
-            line.add_class("-shown")
-
-    def _start_ended(self) -> None:
-        self._starting = None
-        self.query_one("#starting").remove_class("-shown")
-
-    @on(Started)
-    def _started(self, message: Started) -> None:
-        self._start_ended()
-        self.bench.open_run(message.run_dir)
-
-    @on(NotStarted)
-    def _not_started(self, message: NotStarted) -> None:
-        self._start_ended()
-        self.say(message.text or "stopped: no run was made", wrong=bool(message.text))
-
     @on(Done)
     def _done(self, message: Done) -> None:
         self.say(message.text, wrong=message.wrong)
@@ -381,24 +323,3 @@ class LaunchScreen(WorkbenchScreen):
             self.post_message(Done(f"tokens cannot be counted: {error}", wrong=True))
             return
         self.post_message(ShardsCounted(paths, figures))
-
-    @work(thread=True, group="start", exit_on_error=False)
-    def _start(self, config: Config, name: str | None, cancel: threading.Event) -> None:
-        from data.workers import Cancelled
-        from workbench.runs import launch
-        from workbench.runs.machine import refuse_if_too_large
-
-        def resolving(stage: str, fraction: float) -> None:
-            self.post_message(Starting(cancel, stage, fraction))
-
-        try:
-            refuse_if_too_large(config)
-            run_dir = launch.create(config, self.bench.runs_root, name, resolving, cancel.is_set)
-            launch.start(run_dir)
-        except Cancelled:
-            self.post_message(NotStarted(""))
-            return
-        except Exception as error:  # UserError, ShardError, ConfigError: one line; nothing here may end the app
-            self.post_message(NotStarted(str(error) or type(error).__name__))
-            return
-        self.post_message(Started(run_dir))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,9 +17,9 @@ from textual.widgets import DataTable, Input, Static
 from textual.worker import get_current_worker
 
 from workbench.errors import UserError
-from workbench.screens.base import WorkbenchScreen
 from workbench.screens.keys import RUNS, bindings
 from workbench.screens.messages import Done
+from workbench.screens.queue_keys import QueueKeys, QueueState, line_of, look
 from workbench.text import plain
 from workbench.widgets.format import UNKNOWN, bar, count, duration, loss
 from workbench.widgets.run_header import STATE_COLOURS, STATE_SIGNS, RunStatus, one_line
@@ -59,12 +59,13 @@ class RunsListed(Message):
     """The runs of the folder, newest first."""
 
     runs: list[RunSummary]
+    queue: QueueState = field(default_factory=QueueState)
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, RunsListed)
 
 
-class RunsScreen(WorkbenchScreen):
+class RunsScreen(QueueKeys):
     """Lists ``app.runs_root``."""
 
     MODE = "runs"
@@ -113,18 +114,18 @@ class RunsScreen(WorkbenchScreen):
         wait = self.bench.poll_seconds
         while not worker.is_cancelled:
             if self._shown:
-                runs = list_runs(self.bench.runs_root)
+                runs, queue = list_runs(self.bench.runs_root), look(self.bench.runs_root)
                 minute = int(self.bench.clock() // 10)
-                if (runs, minute) != last:
-                    last = (runs, minute)
-                    self.post_message(RunsListed(runs))
+                if (runs, queue, minute) != last:
+                    last = (runs, queue, minute)
+                    self.post_message(RunsListed(runs, queue))
             for _ in range(_LOOK_EVERY):
                 if worker.cancelled_event.wait(wait):
                     return
 
     @on(RunsListed)
     def _runs_listed(self, message: RunsListed) -> None:
-        first, self.runs = self.runs is None, message.runs
+        first, self.runs, self.queue_state = self.runs is None, message.runs, message.queue
         self._sift()
         if first and (last := self.bench.recall_here("selected")):
             self.query_one(Table).go_to(last)
@@ -325,15 +326,23 @@ class RunsScreen(WorkbenchScreen):
 
     @work(thread=True, group="act", exit_on_error=False)
     def _act(self, run_dir: Path, said: str, act: Callable[[Path], object]) -> None:
-        from workbench.runs.store import list_runs
-
         try:
             act(run_dir)
         except Exception as error:  # UserError and its kin carry one line; nothing here may end the app
             self.post_message(Done(str(error) or type(error).__name__, wrong=True))
             return
         self.post_message(Done(said))
-        self.post_message(RunsListed(list_runs(self.bench.runs_root)))
+        self.look_again()
+
+    def look_again(self) -> None:
+        """List runs and queue anew; called in a thread."""
+        from workbench.runs.store import list_runs
+
+        self.post_message(RunsListed(list_runs(self.bench.runs_root), look(self.bench.runs_root)))
+
+    def chosen_runs(self) -> list[Path]:
+        """The marked runs, or the one under the cursor."""
+        return [Path(key) for key in self.marked] or [run for run in [self._current()] if run]
 
     def _current(self) -> Path | None:
         key = self.query_one(Table).current_key
@@ -356,6 +365,9 @@ class RunsScreen(WorkbenchScreen):
         if self.marked:
             parts.append(f"{len(self.marked)} marked")
         line = Content.styled("  ".join([found, *parts]), "$text-muted")
+        told, urgent = line_of(self.queue_state)
+        if told:
+            line = Content.assemble(line, "  ", (plain(told), "$text-warning" if urgent else "$text-muted"))
         if self._wrong and wanted:
             line = Content.styled(plain(self._wrong), "$text-error")
         self.query_one("#summary", Static).update(line)
@@ -372,7 +384,7 @@ class RunsScreen(WorkbenchScreen):
             name = Text(f"● {run.name}", "rgb({},{},{})".format(*rgb))
         return [
             name,
-            Text(f"{STATE_SIGNS.get(run.state, '?')} {run.state}", style),
+            Text(f"{STATE_SIGNS.get(run.state, '?')} {self._state(run)}", style),
             "" if fraction is None else f"{bar(fraction, 4)} {fraction:4.0%}",
             count(run.step) if run.step >= 100_000 else f"{run.step:,}",
             loss(run.val_loss),
@@ -381,6 +393,14 @@ class RunsScreen(WorkbenchScreen):
             run.note,
             duration(max(0.0, self.bench.clock() - run.created)),
         ]
+
+    def _state(self, run: RunSummary) -> str:
+        """A run that was never started waits at a place of the queue, was refused by it, or is merely made."""
+        if run.state != "queued":
+            return run.state
+        if (place := self.queue_state.places.get(run.name)) is not None:
+            return f"queue {place}"
+        return "refused" if run.name in self.queue_state.refused else "made"
 
     def _hint(self, filtered: bool) -> Content:
         if self.runs is None:

@@ -1,11 +1,11 @@
-"""One question in the middle of the screen: a line to type, or yes and no."""
+"""A box in the middle of the screen: a line to type, yes or no, or a text to take away."""
 
 from __future__ import annotations
 
 from textual import on
 from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import Vertical
+from textual.containers import Vertical, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Input, Static
@@ -64,3 +64,34 @@ class Confirm(ModalScreen[bool]):
         with Vertical():
             yield Static(Content(plain(self.question)))
             yield Static(Content.assemble(("y", "bold $text-accent"), " yes   ", ("n", "bold $text-accent"), " no"))
+
+
+class Shown(ModalScreen[None]):
+    """Shows a text to be copied."""
+
+    DEFAULT_CSS = _CSS.replace("$NAME", "Shown") + "Shown VerticalScroll { height: auto; max-height: 16; }"
+    BINDINGS = [
+        Binding("y", "copy", "Copy", show=False),
+        Binding("escape,q,enter", "dismiss(None)", "Leave", show=False),
+    ]
+
+    def __init__(self, title: str, text: str) -> None:
+        super().__init__()
+        self.title_line, self.text = title, text
+
+    def compose(self) -> ComposeResult:
+        """Title, text, and what can be done."""
+        with Vertical():
+            yield Static(Content.styled(plain(self.title_line), "bold"))
+            with VerticalScroll():
+                yield Static(Content(plain(self.text, lines=True)), id="shown")
+            yield Static(
+                Content.assemble(("y", "bold $text-accent"), " copy   ", ("esc", "bold $text-accent"), " leave")
+            )
+
+    def action_copy(self) -> None:
+        """Onto the clipboard, and into a file, as the screen below copies."""
+        below = self.app.screen_stack[-2]
+        copy = getattr(below, "copy", None)
+        if copy is not None:
+            copy(self.text)
