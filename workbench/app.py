@@ -7,6 +7,7 @@ its own, found by its directory, and closing the workbench leaves it going.
 
 from __future__ import annotations
 
+import base64
 import os
 import sys
 import threading
@@ -218,9 +219,14 @@ class GptbenchApp(App[None]):
             return
         shown = plain(text)[:200]
         for code in (f"\x1b]9;{shown}\x07", f"\x1b]777;notify;gptbench;{shown.replace(';', ',')}\x07"):
-            if os.environ.get("TMUX"):
-                code = "\x1bPtmux;" + code.replace("\x1b", "\x1b\x1b") + "\x1b\\"
-            self._driver.write(code)
+            self._driver.write(_through_tmux(code) if os.environ.get("TMUX") else code)
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """As Textual does, by OSC 52; in tmux a second time, past it: its default ``set-clipboard external`` drops what
+        programs send, and ``allow-passthrough on`` lets this through."""
+        super().copy_to_clipboard(text)
+        if os.environ.get("TMUX") and self._driver is not None and not self.is_web:
+            self._driver.write(_through_tmux(f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\x07"))
 
     def _leave_if_orphaned(self, server: int) -> None:
         """The web server that this page belongs to was killed."""
@@ -250,6 +256,11 @@ def _make_screen(mode: str) -> Screen[None]:
     from workbench.screens.runs import RunsScreen
 
     return RunsScreen()
+
+
+def _through_tmux(code: str) -> str:
+    """A control sequence wrapped so that tmux hands it on to the terminal it runs in."""
+    return "\x1bPtmux;" + code.replace("\x1b", "\x1b\x1b") + "\x1b\\"
 
 
 def _seconds(variable: str, default: float) -> float:

@@ -181,3 +181,34 @@ def test_presets_follow_one_another_and_changes_by_hand_stay() -> None:
     options.reset("optim.lr")
     assert options.config().optim.lr == PRESETS["demo-1m"]["optim"]["lr"]
     assert text_of(None) == "" and text_of(True) == "true"
+
+
+async def test_a_plan_waits_in_the_queue_or_becomes_lines(
+    shards: Path, until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from workbench.runs import queue
+    from workbench.widgets.prompt import Ask, Shown
+
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(queue, "start", lambda root: None)  # what its process does is tested with the queue
+    runs = shards.parent / "runs"
+    app = GptbenchApp(runs, data_paths=[str(shards / "a.parquet")])
+    async with app.run_test(size=(100, 30), notifications=True) as pilot:
+        await until(pilot, lambda: app.screen.query_one("#shards", Table).row_count == 1)
+        await pilot.press("a", "l", "M")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await pilot.press("2", "enter")  # one micro-batch cannot be shared out over two machines
+        await until(pilot, lambda: any("train.grad_accum=2" in n.message for n in app._notifications))
+        assert not runs.exists()
+        await pilot.press("j", "j", "j", "j", "enter", "2", "enter", "M")
+        await until(pilot, lambda: isinstance(app.screen, Ask))
+        await pilot.press("2", "enter")
+        await until(pilot, lambda: isinstance(app.screen, Shown))
+        shown = str(app.screen.query_one("#shown", Static).content)
+        assert "torch.distributed.run --nnodes=2" in shown and "sbatch --nodes=2" in shown
+        (made,) = runs.iterdir()
+        assert load(made / "config.toml").train.grad_accum == 2 and process.read(made) is None
+        await pilot.press("escape", "W")
+        await until(pilot, lambda: app.current_mode == "runs" and queue.read(runs).waiting)
+        (name,) = queue.read(runs).waiting
+        await until(pilot, lambda: str(app.screen.query_one(Table).current_key).endswith(name))

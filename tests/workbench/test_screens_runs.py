@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import pytest
 from textual.widgets import Input, Static
 
+from engine import process
 from engine.events import EventWriter
 from tests.workbench.conftest import Wait
 from tests.workbench.folders import NOW, make_run
 from workbench.app import GptbenchApp
-from workbench.runs import query
+from workbench.errors import UserError
+from workbench.runs import query, queue
 from workbench.screens.compare import CompareScreen
 from workbench.screens.runs import RunsScreen
 from workbench.widgets.chart import ChartView
@@ -188,3 +191,33 @@ async def test_configurations_are_read_off_the_event_loop(
         go.set()
         await until(pilot, lambda: app.screen.query_one(Table).row_count == 3 and cells(app, 0)[0] == "newest")
         assert threading.main_thread() not in readers
+
+
+async def test_runs_are_queued_and_show_their_place(runs: Path, until: Wait, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # the CPU slot, on every machine
+    for name, age in (("first", 3.0), ("second", 2.0), ("busy", 1.0)):
+        make_run(runs, name, steps=1, age=age)
+        (runs / name / "events.jsonl").unlink()
+    process.write(runs / "busy")  # this test's own process holds the slot
+    app = GptbenchApp(runs, clock=lambda: NOW)
+
+    def states() -> list[str]:
+        return [cells(app, row)[1] for row in range(app.screen.query_one(Table).row_count)]
+
+    async with app.run_test(size=(120, 24), notifications=True) as pilot:
+        await until(pilot, lambda: states()[:3] == ["● running", "… made", "… made"])
+        summary = app.screen.query_one("#summary", Static)
+        try:
+            await pilot.press("W")
+            await until(pilot, lambda: any("nothing waits" in n.message for n in app._notifications))
+            await pilot.press("j", "j", "space", "k", "k", "space", "w")  # marked in this order: first, second
+            await until(pilot, lambda: states()[1:3] == ["… queue 2", "… queue 1"])
+            await until(pilot, lambda: "queue: 2 waiting" in str(summary.content))
+            assert queue.read(runs).waiting == ["first", "second"] and queue.pid(runs) is not None
+            await pilot.press("W")
+            await until(pilot, lambda: "nothing starts them" in str(summary.content) and queue.pid(runs) is None)
+            await pilot.press("escape", "g", "j", "w")  # no marks: the run under the cursor, out of it
+            await until(pilot, lambda: states()[1:3] == ["… made", "… queue 1"])
+        finally:
+            with contextlib.suppress(UserError):
+                queue.stop(runs)
