@@ -3,6 +3,8 @@
 Optimal rate and batch of AdamW: Kaplan et al. 2020 (arXiv 2001.08361, eq. D.1), LR = 0.003239 − 0.0001395·ln N; Li et
 al. 2025 (arXiv 2503.04715, "Step Law"), LR = 1.79·N^−0.713·D^0.307 and B = 0.58·D^0.571 tokens. They differ by up to a
 factor of about 5, and the loss is flat around them: only what lies well outside *both* says anything.
+Muon's rate is that of an update of unit spectral norm, so it hardly goes with the size: 0.02 of Jordan et al. 2024 and
+of nanochat's matrices, 0.0125 in this engine's own runs (``engine/EXPERIMENTS.md``); other trainers scale it otherwise.
 Gradient noise scale: McCandlish et al. 2018 (arXiv 1812.06162).
 """
 
@@ -22,6 +24,7 @@ from workbench.runs.history import FloatArray, History
 
 VOCABULARY = 50304  # GPT-2's, where a run does not say its own
 _BLOCKS = 40
+MUON = (0.005, 0.04)  # rates around those published, of an optimiser that scales its updates as the engine does
 WAVE = 0.12  # nats; shuffled published runs stay below 0.04
 
 
@@ -54,6 +57,12 @@ class Signals:
     turns: int = 0
     dropout_cost: float | None = None
     dropout_cost_se: float | None = None
+
+    @property
+    def dead(self) -> bool:
+        """Whether hardly anything of the gradients is left."""
+        early, now = self.grad_early, self.grad_now
+        return now is not None and early is not None and (now < 1e-7 or (early > 0 and now < 1e-4 * early))
 
     @property
     def waves(self) -> bool:
@@ -111,9 +120,11 @@ def _noise_scale(history: History) -> float | None:
 
 
 def _lr_ratio(facts: Facts, lr: Rate | None, tokens: float | None) -> float | None:
-    """None as well for optimisers that the laws were not fitted for, and for rates logged as a share of the peak."""
+    """None as well for optimisers that nothing was published on, and for rates logged as a share of the peak."""
     peak = facts.number("lr") or (lr.peak if lr is not None and lr.peak < 0.5 else None)
     parameters = facts.number("parameters")
+    if peak and facts.text("optimizer") == "muon" and facts.source("optimizer") == "config.toml":
+        return peak / MUON[1] if peak > MUON[1] else peak / MUON[0] if peak < MUON[0] else 1.0
     if not peak or not parameters or facts.text("optimizer") not in (None, "adamw", "adam"):
         return None
     optima = [0.003239 - 0.0001395 * math.log(min(parameters, 1e10))]

@@ -49,6 +49,9 @@ def judge(e: Evidence) -> Verdict:
             f"held-out loss rose by {rise.amount:.3f} ± {rise.se:.3f} since step {rise.best_step:.0f} "
             f"(best {rise.best:.3f})"
         )
+        if e.epochs is not None and e.epochs <= 1.05 and e.gap is not None and e.gap.falls > 0:
+            why = f"{rose}, though no text was read twice: this is no learning by heart"
+            return Verdict(PLATEAU, why, 0.97)
         if e.gap is not None and e.gap.falls > max(2 * e.gap.falls_se, 0.01):
             where = "loss on seen documents" if e.gap.basis == "seen documents" else "training loss"
             return Verdict(OVERFITTING, f"{rose} while the {where} fell by {e.gap.falls:.3f}", 0.99)

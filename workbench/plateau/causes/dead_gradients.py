@@ -28,7 +28,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     early, now = e.signals.grad_early, e.signals.grad_now
     if now is None or early is None:
         missing.append("gradient norms: dead gradients cannot be seen without them")
-    elif now < 1e-7 or (early > 0 and now < 1e-4 * early):
+    elif e.signals.dead:
         text = f"the gradient norm is {now:.2g}, against {early:.2g} behind the warm-up"
         findings.append(Finding(text, 6.0, {"grad_now": now, "grad_early": early}))
         concern = 0.95

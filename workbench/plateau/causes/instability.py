@@ -52,6 +52,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     waves = e.signals.waves and not s.lost and not e.noise.restless and verdict.name != DIVERGING
     if waves:
         findings.append(Finding("the training loss comes and goes in long waves, as with the data it reads", -6.0))
+    if e.signals.dead:
+        findings.append(Finding("the gradients are gone: nothing moves any more", -6.0))
     clip = e.facts.number("grad_clip")
     if s.norm_tail is not None and s.norm_tail > 10:
         text = f"the largest hundredth of gradient norms exceeds {s.norm_tail:.0f}× the median"

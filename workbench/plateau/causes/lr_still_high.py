@@ -54,7 +54,11 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         )
     if e.stability.blown_up > 0:
         findings.append(Finding("the training loss has blown up: this is past annealing", -3.0))
+    # A run that has ended, slowly, at a high rate left out the annealing that every published schedule gains by.
+    slow = e.trend is not None and e.trend.share < 0.5
+    left_out = e.ended and slow and share > 0.5 and not (e.noise.restless or e.stability.blown_up > 0)
+    concern = 0.85 if left_out and gain is not None and gain.mid > 0.02 else 0.0
     instead = ""
     if e.rate.final is not None and e.rate.final <= 0.3 * e.rate.peak and verdict.name != PLATEAU:
         instead = f"the plan itself anneals the rate to {e.rate.final:.3g}: wait for it, or branch a cooldown now"
-    return Assessment(findings, fix, action, gain, [], instead=instead)
+    return Assessment(findings, fix, action, gain, [], concern, instead)

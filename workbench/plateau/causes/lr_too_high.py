@@ -29,11 +29,14 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     missing: list[str] = []
     ratio = e.signals.lr_ratio
     if ratio is None:
-        missing.append("parameters, lr and an AdamW optimiser: the rate cannot be set against published optima")
+        missing.append(
+            "parameters, lr and the optimiser (AdamW, or this engine's Muon): the rate cannot be set against published "
+            "optima"
+        )
     else:
-        text = f"the peak rate is {ratio:.2g}× the published optimum for AdamW at this size"
+        text = f"the peak rate is {ratio:.2g}× the published optimum for its optimiser at this size"
         if 1 / 3 <= ratio <= 3:
-            text = "the peak rate lies within a factor of 3 of the published optima for AdamW"
+            text = "the peak rate lies within a factor of 3 of the published optima for its optimiser"
         weight = 3.5 if ratio > 15 else 2.0 if ratio > 6 else 0.5 if ratio > 3 else -1.5 if ratio > 1 / 3 else -4.0
         findings.append(Finding(text, weight, {"lr_ratio": ratio}))
     findings += batch_too_small.noise_floor(e, verdict)

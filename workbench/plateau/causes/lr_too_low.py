@@ -27,11 +27,14 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     missing: list[str] = []
     ratio = e.signals.lr_ratio
     if ratio is None:
-        missing.append("parameters, lr and an AdamW optimiser: the rate cannot be set against published optima")
+        missing.append(
+            "parameters, lr and the optimiser (AdamW, or this engine's Muon): the rate cannot be set against published "
+            "optima"
+        )
     else:
-        text = f"the peak rate is 1/{1 / ratio:.2g} of the published optimum for AdamW at this size"
+        text = f"the peak rate is 1/{1 / ratio:.2g} of the published optimum for its optimiser at this size"
         if ratio >= 1 / 3:
-            text = "the peak rate is not below a third of the published optima for AdamW"
+            text = "the peak rate is not below a third of the published optima for its optimiser"
         weight = -3.5 if ratio > 1 / 3 else 0.5 if ratio > 1 / 6 else 2.0 if ratio > 1 / 15 else 3.5
         findings.append(Finding(text, weight, {"lr_ratio": ratio}))
     findings += above_expected(e, 1.0)

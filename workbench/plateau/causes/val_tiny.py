@@ -28,6 +28,9 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     missing: list[str] = []
     tokens, documents = e.facts.number("val_tokens"), e.facts.number("val_documents")
     few = (tokens is not None and tokens < FEW_TOKENS) or (documents is not None and documents < FEW_DOCUMENTS)
+    hardly = (tokens is not None and tokens < FEW_TOKENS / 10) or (
+        documents is not None and documents < FEW_DOCUMENTS / 2
+    )
     if tokens is None and documents is None:
         missing.append("val_tokens: how much the held-out level can be trusted is unknown")
     else:
@@ -56,7 +59,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding("the loss itself jumps, far beyond the choice of documents", -3.0))
     if verdict.name in (IMPROVING, FINISHED) and not few:
         findings.append(Finding("the verdict holds in spite of the noise", -1.0))
-    concern = 0.75 if few and (hides or verdict.name != IMPROVING) else 0.0
+    # Paired evaluations show the progress of a run all the same; what so few documents never show is its level.
+    concern = 0.75 if hardly or (few and verdict.name not in (IMPROVING, FINISHED)) else 0.0
     fix = "Evaluate more held-out text: at least some hundred documents, always the same ones."
     sets: dict[str, object] = {"eval.documents": 400}
     return Assessment(findings, fix, Action("eval", sets), None, missing, concern)
