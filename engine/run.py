@@ -274,7 +274,7 @@ def _out_of_memory(error: BaseException, trainer: list[Trainer]) -> str:
 
 
 def _device(error: BaseException, trainer: list[Trainer]) -> str:
-    """A device that failed under the run. Its errors are told late and at any call: a trace would name the wrong one."""
+    """A device that failed under the run. Its errors come late and at any call: a trace would name the wrong one."""
     if not (
         isinstance(error, torch.AcceleratorError)
         or re.match(r"(CUDA|CUBLAS|CUDNN|HIP|NCCL|MPS)\b.*\berror", str(error), re.I)

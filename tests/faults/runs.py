@@ -25,7 +25,9 @@ def standing(run: Path) -> Counter[tuple[Any, ...]]:
 def same(run: Path, straight: Path) -> None:
     """The broken run tells, once each, what the unbroken one does, bit for bit."""
     assert losses_of(run) == losses_of(straight)
-    assert standing(run) == standing(straight) and set(standing(run).values()) == {1}
+    told = standing(run)
+    assert told == standing(straight), "other events than those of the unbroken run"
+    assert set(told.values()) == {1}, [key for key, count in told.items() if count > 1]
     evals = [
         {(e["step"], e["split"]): (e["loss"], e["se"]) for e in events_of(r) if e["event"] == "eval"}
         for r in (run, straight)

@@ -88,9 +88,7 @@ def test_two_workbenches_and_commands(
         with fault("two workbenches and commands on one runs folder", detail="both resume it"):
             for terminal in (one, other):
                 terminal.press("r")
-            if events_of(run)[-1].get("reason") == "stopped":
-                wait_for(lambda: not ended(run) or events_of(run)[-1].get("reason") == "finished", "the resume")
-            wait_for(lambda: ended(run), "the end")
+            wait_for(lambda: ended(run) and _finished(run), "the end")
             same(run, unbroken)
             assert one.process.poll() is None and other.process.poll() is None
         with fault("two workbenches and commands on one runs folder", detail="both quit"):
