@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check e2e faults fuzz bench screens setup clean
+.PHONY: demo test check e2e faults slow fuzz fuzz-long bench screens setup clean
 
 setup: $(READY)
 
@@ -35,15 +35,26 @@ e2e: $(READY)
 	done
 	$(BIN)/python -m pytest -m e2e tests/e2e
 
-# What takes minutes: the engine killed at many random moments, its disk filled.
+# The real programs under faults, and how many were survived: the engine killed at many moments, disks filled …
 faults: $(READY)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n 2 --least-faults=550 tests/faults
+
+# What else takes minutes.
+slow: $(READY)
+	$(BIN)/python -m pytest -m slow --ignore=tests/faults
 
 # Hostile bytes for as long as it takes: FUZZ examples of each test (the short form runs with the others).
 FUZZ ?= 20000
 
 fuzz: $(READY)
 	GPTBENCH_FUZZ=$(FUZZ) $(BIN)/python -m pytest --timeout=7200 tests/fuzz
+
+# Guided by coverage (Atheris): so many seconds a target; SEEDS is a folder of logs. What it finds lies in .fuzz/found.
+FUZZ_SECONDS ?= 600
+
+fuzz-long: $(READY)
+	$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.long --seconds $(FUZZ_SECONDS) $(if $(SEEDS),--seeds $(SEEDS))
 
 # The README's pictures, from a demo run.
 screens: $(READY)

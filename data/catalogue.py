@@ -6,6 +6,7 @@ prunes by row group, never by offset.
 
 from __future__ import annotations
 
+import itertools
 import os
 import secrets
 import tempfile
@@ -19,7 +20,8 @@ from typing import Any
 import duckdb
 
 from data.database import silence
-from data.files import FileIdentity, ShardError, check_text_column, expand_each, read_footer
+from data.files import FileIdentity, ShardError, check_text_column, expand_each, read_footer, unreadable
+from data.footer import FooterError
 from data.remote import register
 from data.workers import Cancelled, cores
 
@@ -191,7 +193,7 @@ class Catalogue:
         return cursor
 
     def _probe(self, path: str) -> ShardFile:
-        identity, metadata = read_footer(path)
+        identity, footer = read_footer(path)
         with reading(path):
             described = self._own_cursor().execute(f"DESCRIBE SELECT * FROM {SCAN}", [escaped(path)]).fetchall()
         columns = tuple(Column(name, kind) for name, kind, *_ in described)
@@ -199,12 +201,15 @@ class Catalogue:
             raise ShardError(f"{path}: a column named {ROW} hides the row numbers; rename it")
         text: str | None = self.column
         try:
-            check_text_column(path, metadata.schema.to_arrow_schema(), self.column)
+            check_text_column(path, footer.metadata.schema.to_arrow_schema(), self.column)
         except ShardError as error:
             self.errors.append(FileProblem.of(path, error))
             text = None
-        groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
-        codecs = {group.column(i).compression for group in groups[:1] for i in range(metadata.num_columns)}
+        groups = [footer.metadata.row_group(i) for i in range(footer.metadata.num_row_groups)]
+        try:
+            codecs = {chunk.codec for group in itertools.islice(footer.row_groups(), 1) for chunk in group.chunks}
+        except FooterError as error:
+            raise unreadable(path, error) from None
         counted = any(c.name == "token_count" and c.type.endswith(("INT", "INTEGER")) for c in columns)
         return ShardFile(
             identity=identity,

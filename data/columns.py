@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -10,8 +11,9 @@ from typing import Any
 import duckdb
 
 from data.catalogue import SCAN, Catalogue, FileProblem, ShardFile, escaped, interruptible, quoted, reading
-from data.files import ShardError, read_footer
+from data.files import ShardError, read_footer, unreadable
 from data.filters import find, is_number
+from data.footer import FooterError
 from data.workers import Cancelled
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -194,26 +196,23 @@ def measures(files: Sequence[ShardFile]) -> list[str]:
 
 def layout(path: str) -> Layout:
     """How a file is stored, from its footer. Raises ShardError as ``files.identify``."""
-    identity, metadata = read_footer(path)
-    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    identity, footer = read_footer(path)
+    try:
+        groups, writer = list(footer.row_groups()), footer.created_by()
+    except FooterError as error:
+        raise unreadable(path, error) from None
     stored: dict[str, dict[str, Any]] = {}
-    for group in groups:
-        for index in range(metadata.num_columns):
-            chunk = group.column(index)
-            entry = stored.setdefault(
-                chunk.path_in_schema,
-                {"type": chunk.physical_type, "compressed": 0, "uncompressed": 0, "codecs": set(), "encodings": set()},
-            )
-            entry["compressed"] += chunk.total_compressed_size
-            entry["uncompressed"] += chunk.total_uncompressed_size
-            entry["codecs"].add(chunk.compression)
-            entry["encodings"] |= set(chunk.encodings)
+    for chunk in itertools.chain.from_iterable(group.chunks for group in groups):
+        entry = stored.setdefault(
+            chunk.path, {"type": chunk.type, "compressed": 0, "uncompressed": 0, "codecs": set(), "encodings": set()}
+        )
+        entry["compressed"] += chunk.compressed
+        entry["uncompressed"] += chunk.uncompressed
+        entry["codecs"].add(chunk.codec)
+        entry["encodings"] |= set(chunk.encodings)
     return Layout(
         identity.path,
-        tuple(
-            (g.num_rows, sum(g.column(i).total_compressed_size for i in range(metadata.num_columns)), g.total_byte_size)
-            for g in groups
-        ),
+        tuple((g.rows, sum(chunk.compressed for chunk in g.chunks), g.bytes) for g in groups),
         tuple(
             StoredColumn(
                 name, e["type"], e["compressed"], e["uncompressed"], "+".join(sorted(e["codecs"])),
@@ -221,7 +220,7 @@ def layout(path: str) -> Layout:
             )
             for name, e in stored.items()
         ),
-        str(metadata.created_by or ""),
+        writer,
     )  # fmt: skip
 
 

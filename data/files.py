@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from data import remote
 from data.errors import ShardError
+from data.footer import Footer, FooterError
 
 if TYPE_CHECKING:
     import pyarrow
-    import pyarrow.parquet
 
 _MAGIC = b"PAR1"
 _GIANT, _LONG = 1 << 26, 1 << 16  # bytes of a document, and of a mean one beside which a giant is expected
@@ -117,8 +117,8 @@ def identify(path: str | Path) -> FileIdentity:
     return read_footer(path)[0]
 
 
-def read_footer(path: str | Path) -> tuple[FileIdentity, pyarrow.parquet.FileMetaData]:
-    """A file's identity and its parquet metadata. Raises ShardError as ``identify`` does."""
+def read_footer(path: str | Path) -> tuple[FileIdentity, Footer]:
+    """A file's identity and its footer. Raises ShardError as ``identify`` does."""
     import pyarrow.parquet  # here, so that importing this module stays light
 
     path = absolute(path)
@@ -130,7 +130,7 @@ def read_footer(path: str | Path) -> tuple[FileIdentity, pyarrow.parquet.FileMet
             raise ShardError(f"{path}: not a regular file; name a parquet file")
         with open(path, "rb") as file:
             status = os.fstat(file.fileno())
-            footer = _footer(file, path, status.st_size)
+            footer = footer_bytes(file, path, status.st_size)
             try:
                 metadata = pyarrow.parquet.ParquetFile(file).metadata
             except Exception as error:
@@ -138,20 +138,23 @@ def read_footer(path: str | Path) -> tuple[FileIdentity, pyarrow.parquet.FileMet
     except OSError as error:
         raise unreadable(path, error) from None
     digest = hashlib.blake2b(footer, digest_size=16).hexdigest()
-    return FileIdentity(path, status.st_size, status.st_mtime_ns, digest, metadata.num_rows), metadata
+    return FileIdentity(path, status.st_size, status.st_mtime_ns, digest, metadata.num_rows), Footer(metadata, footer)
 
 
-def may_hold_giants(metadata: pyarrow.parquet.FileMetaData, column: str) -> bool:
+def may_hold_giants(footer: Footer, column: str) -> bool:
     """Whether a footer allows for documents so large (64 MiB) that not two of them should be read at once.
 
     A footer does not state the longest value: told by row groups of that much text in long documents.
     """
-    for group in map(metadata.row_group, range(metadata.num_row_groups)):
-        for chunk in map(group.column, range(metadata.num_columns)):
-            size = chunk.total_uncompressed_size if chunk.path_in_schema == column else 0
-            if size >= _GIANT and size >= group.num_rows * _LONG:
-                return True
-    return False
+    try:
+        return any(
+            chunk.path == column and chunk.uncompressed >= max(_GIANT, group.rows * _LONG)
+            for group in footer.row_groups()
+            if group.bytes >= _GIANT
+            for chunk in group.chunks
+        )
+    except FooterError:
+        return False  # its job says what is wrong
 
 
 def giants(path: str, column: str) -> bool:
@@ -162,21 +165,21 @@ def giants(path: str, column: str) -> bool:
         return False
 
 
-def _read_remote_footer(path: str) -> tuple[FileIdentity, pyarrow.parquet.FileMetaData]:
+def _read_remote_footer(path: str) -> tuple[FileIdentity, Footer]:
     """As ``read_footer``; the footer's hash takes in the store's name for the content, and there is no mtime."""
     import pyarrow.parquet
 
     size, content = remote.state(path)
     try:
         with remote.open_file(path) as file:
-            footer = _footer(file, path, size)
+            footer = footer_bytes(file, path, size)
             metadata = pyarrow.parquet.ParquetFile(file).metadata
     except ShardError:
         raise
     except Exception as error:
         raise unreadable(path, error) from None
     digest = hashlib.blake2b(footer + content.encode(), digest_size=16).hexdigest()
-    return FileIdentity(path, size, 0, digest, metadata.num_rows), metadata
+    return FileIdentity(path, size, 0, digest, metadata.num_rows), Footer(metadata, footer)
 
 
 def check_text_column(path: str, schema: pyarrow.Schema, column: str) -> None:
@@ -220,7 +223,9 @@ def unreadable(path: str, error: BaseException) -> ShardError:
     return ShardError(f"{path}: cannot be read as parquet: {reason}; copy or download it again")
 
 
-def _footer(file: BinaryIO, path: str, size: int) -> bytes:
+def footer_bytes(file: BinaryIO, path: str, size: int) -> bytes:
+    """The footer of an open file of so many bytes, which then stands at its beginning. Raises OSError, ShardError."""
+    file.seek(0)
     if size == 0:
         raise ShardError(f"{path}: empty file (0 bytes); copy or download it again")
     head = file.read(4)

@@ -208,9 +208,9 @@ def pack_shards(
         try:
             if is_pack(shard):
                 continue
-            identity, metadata = read_footer(shard)
+            identity, footer = read_footer(shard)
             if not pack_folder(identity, encoding, column, cache).exists():
-                if may_hold_giants(metadata, column):
+                if may_hold_giants(footer, column):
                     alone.add(len(missing))
                 missing.append(index)
         except ShardError as error:

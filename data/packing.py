@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import os
 import re
 import secrets
 import shutil
@@ -22,7 +23,8 @@ import pyarrow.parquet as pq
 import tiktoken
 
 from data.encoding import EncodingError, load
-from data.files import FileIdentity, ShardError, check_text_column, open_shard, unchanged, unreadable
+from data.files import FileIdentity, ShardError, check_text_column, footer_bytes, open_shard, unchanged, unreadable
+from data.footer import Footer
 from data.packed import FORMAT, META, Pack, array_dtypes, meta_checksum, token_dtype
 from data.unfinished import place, sweep, writing
 
@@ -113,9 +115,10 @@ def arrays(path: str, column: str, rows: int = 1 << 20) -> Iterator[tuple[int, p
     try:
         # Opened once: a file renamed over this one meanwhile is not mixed in.
         with open_shard(path) as file:
+            raw = footer_bytes(file, path, file.seek(0, os.SEEK_END))
             shard = pq.ParquetFile(file, buffer_size=1 << 20, page_checksum_verification=True)
             check_text_column(path, shard.schema_arrow, column)
-            size = min(rows, _batch_rows(shard, column))
+            size = min(rows, _batch_rows(Footer(shard.metadata, raw), column))
             for batch in shard.iter_batches(size, columns=[column], use_threads=False):
                 values = batch.column(0)
                 yield row, values
@@ -149,15 +152,10 @@ def _no_utf8(path: str, row: int) -> ShardError:
     return ShardError(f"{path}: damaged: text that is no UTF-8 near row {row}; copy or download it again")
 
 
-def _batch_rows(shard: pq.ParquetFile, column: str) -> int:
+def _batch_rows(footer: Footer, column: str) -> int:
     """Rows whose text is about ``_BATCH_BYTES``, by the footer."""
-    meta, size = shard.metadata, 0
-    for group in range(meta.num_row_groups):
-        chunks = meta.row_group(group)
-        size += next(
-            c.total_uncompressed_size for c in map(chunks.column, range(meta.num_columns)) if c.path_in_schema == column
-        )
-    return max(1, _BATCH_BYTES * meta.num_rows // max(1, size))
+    size = sum(c.uncompressed for group in footer.row_groups() for c in group.chunks if c.path == column)
+    return max(1, _BATCH_BYTES * footer.metadata.num_rows // max(1, size))
 
 
 def encode(encoder: tiktoken.Encoding, text: str) -> Iterator[npt.NDArray[np.uint32]]:

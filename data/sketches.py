@@ -98,11 +98,11 @@ def sketch_shards(
     giant: set[int] = set()
     for index, path in enumerate(paths):
         try:
-            identity, metadata = read_footer(path)
+            identity, footer = read_footer(path)
             kept = find(identity, column, cache)
             if kept is not None:
                 found[index] = kept
-            elif may_hold_giants(metadata, column):
+            elif may_hold_giants(footer, column):
                 giant.add(index)
         except ShardError as error:
             found[index] = error

@@ -28,6 +28,7 @@ initialised). ``tokens`` counts trained tokens after that step. ``loss`` is the 
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -65,7 +66,7 @@ class EventWriter:
         try:
             written = os.write(self._fd, data)
             if written != len(data):
-                raise OSError(28, "no space left for events", str(self.path))
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
         except OSError:
             os.ftruncate(self._fd, size)
             raise

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 FILE_NAME = "process.json"
+LOCK = ".lock"
 
 
 def start_time(pid: int) -> str | None:
@@ -35,6 +40,30 @@ def identity(pid: int | None = None) -> dict[str, Any]:
     """A process of this host (this one, if none is named), as ``process.json`` holds it."""
     pid = os.getpid() if pid is None else pid
     return {"pid": pid, "start_time": start_time(pid), "host": socket.gethostname()}
+
+
+@contextmanager
+def lock(run_dir: str | Path, patience: float = 0.0) -> Iterator[bool]:
+    """Hold a run's lock, as its engine does while it lives, and whoever starts one until ``process.json`` says so.
+
+    False where another process holds it for longer than ``patience`` seconds. On a file system without locks everybody
+    gets it: there ``process.json`` alone tells. Raises OSError where the directory cannot be written.
+    """
+    end = time.monotonic() + patience
+    with (Path(run_dir) / LOCK).open("a") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(0.05)
+                    continue
+                yield False
+                return
+            except OSError:
+                pass
+            yield True
+            return
 
 
 def write(run_dir: str | Path, pid: int | None = None) -> None:

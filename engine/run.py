@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
+import re
 import socket
 import sys
 import time
@@ -31,7 +31,6 @@ from engine.record import Past, Recorder, Silent
 from engine.signals import Signals
 from engine.train import Trainer
 
-LOCK = ".lock"
 QUIET = 120.0  # seconds without an event after which a run of another host, if it did not stop, counts as dead
 
 
@@ -87,7 +86,7 @@ def _owned(run_dir: Path, ranks: Ranks, signals: Signals, began: float, once: bo
     except OSError as error:
         text = _system(error)
     except (RuntimeError, MemoryError) as error:
-        text = _out_of_memory(error, trainer) or parallel.broken(error) or _unexpected(error)
+        text = _out_of_memory(error, trainer) or parallel.broken(error) or _device(error, trainer) or _unexpected(error)
     except Exception as error:
         text = _unexpected(error)
     if reason == "finished" and not trainer:
@@ -209,13 +208,9 @@ def owned(run_dir: Path) -> Iterator[None]:
     Raises:
         RunError: another process runs it.
     """
-    with (run_dir / LOCK).open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(f"{run_dir}: another process runs it already; stop that one first") from None
-        except OSError:
-            pass  # a file system without locks: process.json alone must tell
+    with process.lock(run_dir, patience=2.0) as ours:  # whoever starts an engine holds it until it is started
+        if not ours:
+            raise RunError(f"{run_dir}: another process runs it already; stop that one first")
         _refuse_other(run_dir)
         process.write(run_dir)
         yield
@@ -276,6 +271,18 @@ def _out_of_memory(error: BaseException, trainer: list[Trainer]) -> str:
         f"{where}: set train.micro_batch={half} and train.grad_accum={accumulate} in config.toml, for as many tokens a "
         "step, and resume"
     )
+
+
+def _device(error: BaseException, trainer: list[Trainer]) -> str:
+    """A device that failed under the run. Its errors come late and at any call: a trace would name the wrong one."""
+    if not (
+        isinstance(error, torch.AcceleratorError)
+        or re.match(r"(CUDA|CUBLAS|CUDNN|HIP|NCCL|MPS)\b.*\berror", str(error), re.I)
+    ):
+        return ""
+    what, name = str(error).strip().split("\n")[0][:200], trainer[0].device.name if trainer else "the device"
+    good = trainer[0].last_good() if trainer else "no step was trained yet"
+    return f"{name} failed: {what}; {good}; see that it is well (nvidia-smi), then resume the run"
 
 
 def _system(error: OSError) -> str:

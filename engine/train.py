@@ -318,13 +318,16 @@ class Trainer:
         self.record.warn(p.step, f"step {p.step}: the {what} is not finite; the step was skipped")
         if self.bad >= BAD_STEPS:
             self.step = p.step
-            good = "no checkpoint was written yet"
-            if self.saved is not None:
-                good = f"the last good checkpoint is {checkpoint.FOLDER}/step-{self.saved:08d}"
             raise RunError(
-                f"the loss or gradient was not finite in {BAD_STEPS} steps in a row (up to step {p.step}); {good}; "
-                "start again from there with a lower optim.lr"
+                f"the loss or gradient was not finite in {BAD_STEPS} steps in a row (up to step {p.step}); "
+                f"{self.last_good()}; start again from there with a lower optim.lr"
             )
+
+    def last_good(self) -> str:
+        """Which checkpoint a failed run is resumed from, in words."""
+        if self.saved is None:
+            return "no checkpoint was written yet"
+        return f"the last good checkpoint is {checkpoint.FOLDER}/step-{self.saved:08d}"
 
     def _memory(self, now: float) -> int:
         """Bytes in use, looked up at most twice a second: CUDA's statistics take as long as a small step."""
@@ -396,8 +399,11 @@ class Trainer:
             print(f"step {self.step}: {data.split} loss {result.loss:.4f} ± {result.se:.4f}", flush=True)
 
     def _save(self, must: bool) -> None:
-        """Write a checkpoint of the current step; without ``must`` a full disk is a warning."""
-        self.record.flush()
+        """Write a checkpoint of the current step; without ``must`` a full disk is a warning.
+
+        None is written ahead of the events before it: a run killed then would lose those.
+        """
+        told = self.record.flush()
         t = self.config.train
         state: dict[str, Any] = {
             "position": self.position(self.step),
@@ -412,7 +418,9 @@ class Trainer:
         model = self.ranks.gather(self.model.state_dict())
         optimizer = self.ranks.gather(optim.state_tensors(self.model, self.optimiser))
         saved, error = None, ""
-        if self.ranks.main:
+        if not told:
+            error = f"checkpoint of step {self.step} was not written: the events before it could not be"
+        elif self.ranks.main:
             try:
                 saved = checkpoint.save(
                     self.run_dir, self.step, model, optimizer, state, t.keep_checkpoints, t.keep_best

@@ -7,6 +7,7 @@ that ``gptbench --help`` starts at once.
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import os
 import signal
@@ -234,6 +235,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             code = getattr(error, "exit_code", 1)
         elif isinstance(error, OSError) and error.filename is not None:
             code, error = 1, UserError(f"{error.filename}: {error.strerror}")
+        elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            code, error = 1, UserError(f"a file could not be written: {error.strerror}; check the disk")
         elif os.environ.get("GPTBENCH_TRACEBACK"):
             raise
         else:

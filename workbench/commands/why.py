@@ -33,7 +33,10 @@ def explain(args: argparse.Namespace) -> int:
     diagnosis = diagnosis_of(source)
     answer = diagnosis.to_dict()
     if source.run_dir is not None:
-        write_diagnosis(source.run_dir, answer)
+        try:
+            write_diagnosis(source.run_dir, answer)
+        except OSError as error:  # a full or read-only disk: the answer is given all the same
+            print(f"gptbench: {plain(error.filename)}: cannot be kept: {error.strerror}", file=sys.stderr)
     if args.json:
         print(json.dumps(answer, indent=1, ensure_ascii=False, allow_nan=False))
         return 0

@@ -168,7 +168,11 @@ def start(run_dir: Path, variables: Mapping[str, str] | None = None) -> int:
     except ConfigError:
         processes = 1  # the engine says what is wrong with it, in the run's events
     try:
-        with (run_dir / LOG_NAME).open("ab") as log:
+        # Two who start it at once: one does, and has said so in process.json before the other looks.
+        with process.lock(run_dir) as ours, (run_dir / LOG_NAME).open("ab") as log:
+            if not ours:
+                raise UserError(f"{run_dir.name} is already running, or being started by another process")
+            _refuse_if_running(run_dir)
             child = subprocess.Popen(
                 command(run_dir, processes),
                 stdin=subprocess.DEVNULL,
@@ -178,7 +182,7 @@ def start(run_dir: Path, variables: Mapping[str, str] | None = None) -> int:
                 env=environment() | dict(variables or {}),
                 start_new_session=True,
             )
-        process.write(run_dir, child.pid)
+            process.write(run_dir, child.pid)
     except OSError as error:
         raise UserError(f"{run_dir}: cannot start the engine: {error.strerror}") from None
     adopt(child)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from engine import process
+from workbench.atomic import write_atomically
 from workbench.errors import UserError
 from workbench.runs import queue
 from workbench.runs.store import NOTE_NAME, is_run, state_of
@@ -44,7 +45,7 @@ def rename(run_dir: Path, name: str) -> Path:
         run_dir.rename(target)
         config = target / "config.toml"
         if config.is_file() and str(run_dir) in (text := config.read_text(encoding="utf-8")):
-            config.write_text(text.replace(f"{run_dir}/", f"{target}/"), encoding="utf-8")
+            write_atomically(config, text.replace(f"{run_dir}/", f"{target}/"))
         queue.rename(run_dir.parent, run_dir.name, name)
     except OSError as error:
         raise UserError(f"{run_dir.name}: cannot be renamed: {error.strerror}") from None
@@ -56,7 +57,7 @@ def annotate(run_dir: Path, note: str) -> None:
     path = run_dir / NOTE_NAME
     try:
         if note.strip():
-            path.write_text(" ".join(note.split())[:MAX_NOTE] + "\n", encoding="utf-8")
+            write_atomically(path, " ".join(note.split())[:MAX_NOTE] + "\n")
         else:
             path.unlink(missing_ok=True)
     except OSError as error:

@@ -25,6 +25,7 @@ from typing import Any, BinaryIO
 
 from engine import process
 from engine.config import Config, ConfigError, load
+from workbench.atomic import write_atomically
 from workbench.errors import UserError
 from workbench.runs import launch, slots
 from workbench.runs.store import list_runs, state_of
@@ -274,9 +275,7 @@ def _editing(root: Path) -> Iterator[Queue]:
         before = _encoded(queue)
         yield queue
         if _encoded(queue) != before:
-            temporary = folder / f".{FILE_NAME}.{os.getpid()}"
-            temporary.write_text(_encoded(queue), encoding="utf-8")
-            temporary.replace(folder / FILE_NAME)
+            write_atomically(folder / FILE_NAME, _encoded(queue))
 
 
 def _encoded(queue: Queue) -> str:

@@ -187,11 +187,11 @@ def _ends(run_dir: Path) -> History:
             head = file.read(_HEAD)
             if size - _TAIL <= _HEAD:
                 tail = file.read(_TAIL)
-                lines = (head + tail).split(b"\n")
+                lines = (head + tail).split(b"\n")[:-1]  # a last line without its end is still being written
             else:  # what lies between the two ends is skipped, and the torn lines beside the gap
                 file.seek(size - _TAIL)
                 tail = file.read(_TAIL).partition(b"\n")[2]
-                lines = [*head.split(b"\n")[:-1], *tail.split(b"\n")]
+                lines = [*head.split(b"\n")[:-1], *tail.split(b"\n")[:-1]]
                 if b'"heldout"' not in tail:
                     back = min(_BACK, size - _TAIL - _HEAD)
                     file.seek(size - _TAIL - back)
