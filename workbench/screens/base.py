@@ -10,6 +10,7 @@ from textual.screen import Screen
 from textual.widgets import Footer
 
 from workbench.screens.keys import MODES
+from workbench.screens.repaint import FrugalCompositor
 from workbench.text import plain
 from workbench.widgets.title_bar import TitleBar
 
@@ -23,6 +24,14 @@ class WorkbenchScreen(Screen[None]):
     MODE: ClassVar[str]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor: FrugalCompositor = FrugalCompositor()
+
+    def on_screen_suspend(self) -> None:
+        """Another screen paints from now on."""
+        self._compositor.forget()
 
     @property
     def bench(self) -> GptbenchApp:
