@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import work
 from textual.app import ComposeResult
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from workbench.screens.keys import MODES
 from workbench.screens.repaint import FrugalCompositor
 from workbench.text import plain
+from workbench.widgets.key_bar import KeyBar
 from workbench.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class WorkbenchScreen(Screen[None]):
         """Title bar, body, footer."""
         yield TitleBar(MODES, self.MODE)
         yield from self.body()
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar()
 
     def body(self) -> ComposeResult:
         """The screen's own widgets."""
