@@ -188,7 +188,9 @@ def build_parser() -> argparse.ArgumentParser:
             help="a fact that the log does not say, for example lr=1e-3",
         )
 
-    probe = verb("probe", "probe:probe", "the short experiment that settles a cause, in a twentieth of the run's compute")
+    probe = verb(
+        "probe", "probe:probe", "the short experiment that settles a cause, in a twentieth of the run's compute"
+    )
     probe.add_argument("target", metavar="RUN")
     probe.add_argument("cause", metavar="CAUSE", nargs="?", help="else the likeliest that is not settled")
     probe.add_argument("--budget", metavar="F", type=float, help="share of the run's compute so far (default 0.05)")
