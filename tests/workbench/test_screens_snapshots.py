@@ -65,6 +65,20 @@ PLAN = Plan(
 )  # fmt: skip
 
 
+async def settled(pilot: Pilot[None]) -> None:
+    """Wait until the picture is the same in looks that follow one another: what is still under way would be in it."""
+    last, same = None, 0
+    for _ in range(400):
+        await pilot.pause(0.1)
+        strips = pilot.app.screen._compositor.render_strips()
+        picture = [[(segment.text, segment.style) for segment in strip] for strip in strips]
+        same = same + 1 if picture == last else 0
+        last = picture
+        if same >= 5:
+            return
+    raise AssertionError("the screen does not come to rest")
+
+
 @pytest.fixture(autouse=True)
 def _set_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.runs.machine.machine", lambda device="auto": Machine("cpu", "test CPU", 16 << 30))
@@ -116,6 +130,8 @@ def run_drawn(until: Wait, theme: str) -> Before:
             await until(
                 pilot, lambda view=view: not view.size.height or view.text().count("\n") + 1 == view.size.height
             )
+
+        await settled(pilot)
 
     return before
 

@@ -26,6 +26,7 @@ from workbench.widgets.log_view import LogView
 from workbench.widgets.plateau_pane import PlateauPane, settled, verdict_line
 from workbench.widgets.run_header import RunHeader, one_line
 from workbench.widgets.samples_pane import SamplesPane
+from workbench.widgets.sheet import Sheet
 
 EXPLAIN_EVERY = 4.0  # seconds between two diagnoses, at least
 PANES = ("why", "lr", "log")
@@ -53,11 +54,11 @@ class RunScreen(CauseKeys, ChartKeys):
     def body(self) -> ComposeResult:
         """Header, verdict, charts, panes."""
         yield RunHeader()
-        yield Static(Content.styled(NO_RUN, "$text-muted"), id="verdict")
+        yield Sheet(Content.styled(NO_RUN, "$text-muted"), id="verdict")
         with Container(id="panes"):
             yield ChartView(id="loss", classes="pane", hint="no loss yet")
             with Vertical(id="side"):
-                yield Static("", id="tabs")
+                yield Sheet("", id="tabs")
                 yield PlateauPane(id="why", classes="pane", hint="an explanation follows the first evaluations")
                 yield ChartView(id="lr", classes="pane", hint="no step yet")
                 yield LogView(id="log", classes="pane", empty="the engine has written nothing yet")
