@@ -8,6 +8,7 @@ its own, found by its directory, and closing the workbench leaves it going.
 from __future__ import annotations
 
 import base64
+import gc
 import os
 import sys
 import threading
@@ -35,6 +36,7 @@ POLL_LOCAL, POLL_SSH = 0.5, 2.0  # seconds between looks at a run; repainting is
 PATIENCE = 3.0  # seconds that threads have to end once the workbench is closed
 FOLDERS = 100  # runs folders whose last selection is remembered
 SAVE_AFTER = 1.0  # seconds between a change of what is remembered and its file
+FREEZE_AFTER = 2.0  # seconds after the start: the first screen stands
 HANGUP_CHECK = 2.0  # seconds between looks whether the terminal is still there
 
 
@@ -98,6 +100,8 @@ class GptbenchApp(App[None]):
             self.set_interval(HANGUP_CHECK, partial(self._leave_if_orphaned, os.getppid()))
         elif not self.is_headless:
             self.set_interval(HANGUP_CHECK, self._leave_if_hung_up)
+            # What stands now stays: collections that look through all of it are pauses between a key and its paint.
+            self.set_timer(FREEZE_AFTER, gc.freeze)
         if self.demo is not None:
             from workbench.screens.tour import Tour
 

@@ -1,122 +1,128 @@
 """The workbench in a real pseudo-terminal of 160×50: first paint, opening long runs, live updates, keys, idle, memory.
 
-``python -m tests.benchmarks terminal``; STEPS=1000000 in the environment sets the long run's length.
+``python -m tests.benchmarks terminal``; STEPS=1000000 in the environment sets the long run's length, REPEATS=5 how
+often what is short is measured. ``leet`` measures W&B LEET beside it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
-import select
+import re
 import shutil
-import signal
 import statistics
-import struct
 import sys
 import tempfile
-import termios
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from tests.benchmarks._bars import at_most
+from tests.benchmarks._watched import COLUMNS, LINES, Watched, opened, p95
 from tests.workbench.folders import make_run
 
-COLUMNS, LINES = 160, 50
-_TICK = os.sysconf("SC_CLK_TCK")
+REPEATS = int(os.environ.get("REPEATS", "5"))
 _START = "from pathlib import Path; import sys; from workbench.app import GptbenchApp; " + (
     "GptbenchApp(Path(sys.argv[1]), open_run=Path(sys.argv[2]) if len(sys.argv) > 2 else None).run()"
 )
+_TORCH = "import workbench.app, workbench.screens.run, sys; print('torch' in sys.modules)"
 
 
-class Terminal:
-    """The workbench as a child of a pseudo-terminal that nobody looks at."""
-
-    def __init__(self, *arguments: str) -> None:
-        self.began = time.perf_counter()
-        self.pid, self.fd = pty.fork()
-        if self.pid == 0:
-            environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
-            environment.pop("SSH_CONNECTION", None)
-            os.execve(sys.executable, [sys.executable, "-c", _START, *arguments], environment)
-        fcntl.ioctl(self.fd, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, COLUMNS, 0, 0))
-
-    def read(self, seconds: float, until: bytes | None = None) -> bytes:
-        """What it writes within ``seconds``, or until ``until`` is among it."""
-        out, end = b"", time.perf_counter() + seconds
-        while (left := end - time.perf_counter()) > 0:
-            if select.select([self.fd], [], [], left)[0]:
-                try:
-                    out += os.read(self.fd, 1 << 16)
-                except OSError:
-                    break
-                if until is not None and until in out:
-                    break
-        return out
-
-    def cpu(self) -> float:
-        """Seconds of CPU that it has taken so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
-
-    def memory(self) -> float:
-        """Its largest memory so far, MiB."""
-        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
-        return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
-
-    def close(self) -> None:
-        """End it."""
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
-        os.close(self.fd)
+def workbench(*arguments: Path) -> list[str]:
+    """The command line that opens a runs folder, and a run."""
+    return [sys.executable, "-c", _START, *map(str, arguments)]
 
 
 def main() -> None:
     """Print the figures."""
-    folder = Path(tempfile.mkdtemp(prefix="gptbench-terminal-"))
-    os.environ["GPTBENCH_CACHE"] = str(folder / "cache")  # the first opening is a first one
-    try:
-        print(f"{COLUMNS}×{LINES}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    steps = int(os.environ.get("STEPS", "1000000"))
+    with scratch() as folder:
+        print(f"{COLUMNS}×{LINES}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, medians of {REPEATS}")
         runs = folder / "runs"
-        terminal = Terminal(str(runs))
-        terminal.read(20, b"gptbench")
-        print(f"first paint: {time.perf_counter() - terminal.began:.2f} s (bar 0.7)")
-        terminal.close()
-        short = make_run(runs, "short", steps=600, max_steps=100_000)
-        live(runs, short, 600)
-        steps = int(os.environ.get("STEPS", "1000000"))
-        long = make_run(folder / "long", "long", steps=50, max_steps=2 * steps)
-        lengthen(long, 51, steps)
-        opened(folder / "long", long, steps, "first time").close()
-        live(folder / "long", long, steps)
+        first_paint(runs)
+        many(folder / "many", 1000)
+        live(runs, make_run(runs, "short", steps=600, max_steps=100_000), 600)
+        run_dir = make_run(folder / "long", "long", steps=50, max_steps=2 * steps)
+        lengthen(run_dir, 51, steps)
+        opening(folder / "long", run_dir, steps)
+        live(folder / "long", run_dir, steps)
+        growing(folder / "long", run_dir, steps + 300)
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for runs, with a cache of its own: the first opening is a first one."""
+    folder = Path(tempfile.mkdtemp(prefix="gptbench-terminal-"))
+    os.environ["GPTBENCH_CACHE"] = str(folder / "cache")
+    os.environ["XDG_CONFIG_HOME"] = os.environ["XDG_STATE_HOME"] = str(folder / "home")  # nothing is remembered
+    try:
+        yield folder
     finally:
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def opened(runs: Path, run_dir: Path, steps: int, what: str) -> Terminal:
-    """Open a run and say how long it took until all of it was shown."""
-    terminal = Terminal(str(runs), str(run_dir))
-    terminal.read(60, f"step {steps:,}/".encode())
-    seconds = time.perf_counter() - terminal.began
-    bar = " (bar 1.5)" if steps >= 1_000_000 else ""
+def first_paint(runs: Path) -> None:
+    """From the start of the process until the first screen is painted."""
+    times = []
+    for _ in range(REPEATS):
+        terminal = Watched(workbench(runs))
+        terminal.read(20, b"gptbench")
+        times.append(time.perf_counter() - terminal.began)
+        terminal.close()
+    torch = os.popen(f'{sys.executable} -c "{_TORCH}"').read().strip()
     print(
-        f"run of {steps:,} steps, {what}: shown whole {seconds:.2f} s after the start{bar}, "
-        f"{terminal.cpu():.2f} s of CPU, {terminal.memory():.0f} MiB",
-        flush=True,
+        f"first paint: {statistics.median(times):.2f} s {at_most(statistics.median(times), 0.7, ' s')}, torch: {torch}"
     )
-    terminal.read(2)  # what was read is kept
-    return terminal
+
+
+def many(runs: Path, count: int) -> None:
+    """From the start until a table of many runs is filled."""
+    one = make_run(runs, "run-0000", steps=200, max_steps=400, stop="stopped")
+    for n in range(1, count):
+        shutil.copytree(one, runs / f"run-{n:04}")
+    times = []
+    for _ in range(REPEATS):
+        terminal = Watched(workbench(runs))
+        terminal.read(20, f"{count} runs".encode())
+        times.append(time.perf_counter() - terminal.began)
+        terminal.close()
+    took = statistics.median(times)
+    print(f"{count:,} runs listed {took:.2f} s after the start {at_most(took, 1, ' s')}", flush=True)
+
+
+def opening(runs: Path, run_dir: Path, steps: int) -> None:
+    """A long run for the first time, then again: until a first look at it is shown, and until all of it is."""
+    where = re.compile(f"step {steps:,}/")
+    for what, again in (("first time", False), ("again", True)):
+        for _ in range(REPEATS):
+            if not again:
+                shutil.rmtree(os.environ["GPTBENCH_CACHE"], ignore_errors=True)
+            told = opened(
+                workbench(runs, run_dir),
+                [
+                    lambda screen: bool(where.search(screen)) and "loss" in screen,
+                    lambda screen: bool(where.search(screen)) and "first look" not in screen,
+                ],
+            )
+            if told is None:
+                print("opening long runs: not measured, it takes tmux")
+                return
+            print(f"run of {steps:,} steps, {what}: shown after {told[0]}; whole after {told[-1]}", flush=True)
+            time.sleep(0.5)
 
 
 def live(runs: Path, run_dir: Path, steps: int) -> None:
-    """Open a run of ``steps`` steps, then press keys and let ten events a second arrive."""
-    terminal = opened(runs, run_dir, steps, "kept" if steps > 100_000 else "first time")
-    terminal.read(6)
-    before, size = terminal.cpu(), len(terminal.read(5))
-    print(f"  idle: {(terminal.cpu() - before) / 5:.1%} of a core (bar 1%), {size} bytes in 5 s")
-    before, sent, began, looked, waits = terminal.cpu(), 0, time.perf_counter(), 0, []
+    """Open a run of ``steps`` steps, then let ten events a second arrive, and press keys."""
+    terminal = Watched(workbench(runs, run_dir))
+    terminal.read(8)
+    print(f"run of {steps:,} steps, followed:")
+    before, size = terminal.cpu(), len(terminal.read(10))
+    idle = (terminal.cpu() - before) / 10
+    print(f"  idle: {idle:.2%} of a core {at_most(100 * idle, 1, '%')}, {size} bytes in 10 s")
+    before, sent, began, looked = terminal.cpu(), 0, time.perf_counter(), 0
     with (run_dir / "events.jsonl").open("a") as file:
-        for n in range(100):
+        for n in range(200):
             file.write(step_line(steps + 1 + n))
             file.flush()
             sent += len(terminal.read(0.1))
@@ -125,21 +131,35 @@ def live(runs: Path, run_dir: Path, steps: int) -> None:
     updates = seconds / 0.5
     cpu = (terminal.cpu() - before) / updates * 1e3
     print(
-        f"  live, {looked / seconds:.0f} events/s: {cpu:.1f} ms of CPU (bar 30) and "
-        f"{sent / updates:.0f} bytes (bar 2500) an update (two a second)"
+        f"  live, {looked / seconds:.0f} events/s, two updates a second: {cpu:.1f} ms of CPU {at_most(cpu, 30, ' ms')} "
+        f"and {sent / updates:.0f} bytes {at_most(sent / updates, 2500)} an update"
     )
+    waits = []
     with (run_dir / "events.jsonl").open("a") as file:
-        for n in range(40):
-            file.write(step_line(steps + 101 + n))
+        for n in range(100):
+            file.write(step_line(steps + 201 + n))
             file.flush()
-            terminal.read(0.05)
-            os.write(terminal.fd, b"\t")  # the focus moves on: two panes are painted anew
-            pressed = time.perf_counter()
-            terminal.read(1, b"\x1b[")
-            waits.append(time.perf_counter() - pressed)
-    p95 = statistics.quantiles(waits, n=20)[-1]
-    print(f"  key to paint: median {statistics.median(waits) * 1e3:.0f} ms, p95 {p95 * 1e3:.0f} ms (bar 50)")
-    print(f"  memory: {terminal.memory():.0f} MiB at most", flush=True)
+            terminal.read(0.08)
+            waits.append(terminal.key_to_paint(b"\t"))  # the focus moves on: two panes are painted anew
+    slow = 1e3 * p95(waits)
+    print(
+        f"  key to paint: median {statistics.median(waits) * 1e3:.0f} ms, p95 {slow:.0f} ms {at_most(slow, 50, ' ms')}"
+    )
+    print("  memory: {:.0f} MiB, {:.0f} at most".format(*terminal.memory()), flush=True)
+    terminal.close()
+
+
+def growing(runs: Path, run_dir: Path, steps: int) -> None:
+    """Follow a long run while it grows by a fifth: memory must not grow with it."""
+    terminal = Watched(workbench(runs, run_dir))
+    terminal.read(8)
+    told = [terminal.memory()[0]]
+    chunk = steps // 50
+    for part in range(10):
+        lengthen(run_dir, steps + part * chunk + 1, steps + (part + 1) * chunk)
+        terminal.read(2)
+        told.append(terminal.memory()[0])
+    print(f"memory while it grows to {steps + 10 * chunk:,} steps, MiB: {' '.join(f'{m:.0f}' for m in told)}")
     terminal.close()
 
 
@@ -154,14 +174,18 @@ def lengthen(run_dir: Path, first: int, last: int) -> None:
                 file.write(json.dumps(event) + "\n")
 
 
+def noise(step: int) -> float:
+    """Of a step's loss, without a random number for each of a million."""
+    return (step * 2654435761 % 1000) / 5000
+
+
 def step_line(step: int) -> str:
-    """One step of a long run; the loss is noisy without a random number for each of a million."""
-    noise = (step * 2654435761 % 1000) / 5000
+    """One step of a long run."""
     return (
         f'{{"event": "step", "time": {1.75e9 + step / 10}, "step": {step}, "tokens": {step * 8192}, '
-        f'"epoch": {step / 90_000}, "loss": {3 + 100 / (step + 20) + noise}, "lr": 0.0006, '
-        f'"grad_norm": {0.8 + noise}, "clipped": 0, "step_time": 0.1, "data_wait": 0.0001, '
-        f'"tokens_per_s": {81920 + noise}, "mfu": 0.218, "memory": 432013312}}\n'
+        f'"epoch": {step / 90_000}, "loss": {3 + 100 / (step + 20) + noise(step)}, "lr": 0.0006, '
+        f'"grad_norm": {0.8 + noise(step)}, "clipped": 0, "step_time": 0.1, "data_wait": 0.0001, '
+        f'"tokens_per_s": {81920 + noise(step)}, "mfu": 0.218, "memory": 432013312}}\n'
     )
 
 

@@ -20,6 +20,7 @@ from tests.workbench.folders import NOW
 from workbench.app import GptbenchApp
 from workbench.screens.help import HelpScreen
 from workbench.screens.keys import EVERYWHERE, SCREENS
+from workbench.widgets.key_bar import KeyBar
 
 
 async def test_digits_open_the_four_screens_and_each_keeps_its_state(runs: Path, until: Wait) -> None:
@@ -199,3 +200,21 @@ def test_a_thread_that_never_ends_does_not_keep_the_process(runs: Path) -> None:
     os.write(terminal, b"q")
     assert ends(pid, terminal)
     os.close(terminal)
+
+
+async def test_moving_the_focus_makes_the_footer_anew_only_where_keys_differ_and_keeps_nothing(
+    runs: Path, until: Wait
+) -> None:
+    app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000")
+    async with app.run_test(size=(120, 36)) as pilot:
+        await until(pilot, lambda: len(app.screen.query(FooterKey)) > 4)
+        bar = app.screen.query_one(KeyBar)
+        for _ in range(12):
+            await pilot.press("tab")
+        await until(pilot, lambda: all(key.is_attached for key in bar.query(FooterKey)))
+        watching = getattr(bar, "__watchers", {}).get("compact", [])
+        assert len(watching) <= len(bar.query(FooterKey))
+        key = bar.query(FooterKey).first()
+        app.screen.refresh_bindings()
+        await pilot.pause(0.2)
+        assert bar.query(FooterKey).first() is key

@@ -1,4 +1,4 @@
-"""Every screen as a picture, at 80×24 and 120×36, dark; the Run and Data screens light as well.
+"""Every screen as a picture, at 80×24 and 120×36, dark and light.
 
 What varies between machines is set fast: the clock, the device, sizes on disk (they depend on the parquet writer). So
 are the diagnosis and the plan: their figures and words belong to the explainer and the planner, whose own tests hold
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import Static
+from textual.widgets import ContentSwitcher, Static
 
 from engine import process
 from engine.events import EventWriter
@@ -34,10 +35,23 @@ from workbench.widgets.samples_pane import SamplesPane
 from workbench.widgets.statistics_pane import StatisticsPane
 from workbench.widgets.table import Table
 
+
+@dataclass(frozen=True)
+class Look:
+    """How a screen is looked at."""
+
+    size: tuple[int, int]
+    theme: str
+
+
 Compare = Callable[..., bool]
 Before = Callable[[Pilot[None]], Awaitable[None]]
 
-SIZES = [pytest.param((80, 24), id="80x24"), pytest.param((120, 36), id="120x36")]
+LOOKS = [
+    pytest.param(Look(size, theme), id=f"{size[0]}x{size[1]}-{theme}")
+    for size in ((80, 24), (120, 36))
+    for theme in ("textual-dark", "textual-light")
+]
 
 DIAGNOSIS: dict[str, Any] = {
     "verdict": "overfitting",
@@ -65,6 +79,32 @@ PLAN = Plan(
 )  # fmt: skip
 
 
+async def settled(pilot: Pilot[None]) -> None:
+    """Wait until the picture is the same in looks that follow one another: what is still under way would be in it."""
+    last, same = None, 0
+    for _ in range(400):
+        await pilot.pause(0.06)
+        strips = pilot.app.screen._compositor.render_strips()
+        picture = [[(segment.text, segment.style) for segment in strip] for strip in strips]
+        same = same + 1 if picture == last else 0
+        last = picture
+        if same >= 4:
+            return
+    raise AssertionError("the screen does not come to rest")
+
+
+def same(compare: Compare, app: GptbenchApp, look: Look, before: Before | None = None) -> bool:
+    """Whether the screen that ``before`` leads to looks as it did."""
+
+    async def lead(pilot: Pilot[None]) -> None:
+        pilot.app.theme = look.theme
+        if before is not None:
+            await before(pilot)
+        await settled(pilot)
+
+    return compare(app, terminal_size=look.size, run_before=lead)
+
+
 @pytest.fixture(autouse=True)
 def _set_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("workbench.runs.machine.machine", lambda device="auto": Machine("cpu", "test CPU", 16 << 30))
@@ -76,40 +116,53 @@ def _set_fast(monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_runs(snap_compare: Compare, runs: Path, until: Wait, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("look", LOOKS)
+def test_runs(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: pilot.app.screen.query_one(Table).row_count == 3)
 
-    assert snap_compare(GptbenchApp(runs, clock=lambda: NOW), terminal_size=size, run_before=before)
+    assert same(snap_compare, GptbenchApp(runs, clock=lambda: NOW), look, before)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_compare(snap_compare: Compare, runs: Path, until: Wait, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("look", LOOKS)
+def test_compare(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: pilot.app.screen.query_one(Table).row_count == 3)
         await pilot.press("space", "space", "c")
         view = pilot.app.screen.query_one("#compare-chart", ChartView)
         await until(pilot, lambda: "val loss" in view.text())
 
-    assert snap_compare(GptbenchApp(runs, clock=lambda: NOW), terminal_size=size, run_before=before)
+    assert same(snap_compare, GptbenchApp(runs, clock=lambda: NOW), look, before)
 
 
-def test_runs_when_there_are_none(snap_compare: Compare, here: Path, until: Wait) -> None:
+@pytest.mark.parametrize("look", LOOKS)
+def test_runs_when_there_are_none(snap_compare: Compare, here: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: "no runs in" in str(pilot.app.screen.query_one("#empty", Static).content))
 
-    assert snap_compare(GptbenchApp(here / "runs", clock=lambda: NOW), terminal_size=(80, 24), run_before=before)
+    assert same(snap_compare, GptbenchApp(here / "runs", clock=lambda: NOW), look, before)
 
 
-def test_help(snap_compare: Compare, runs: Path) -> None:
-    app = GptbenchApp(runs / "none", clock=lambda: NOW)
-    assert snap_compare(app, terminal_size=(80, 24), press=["3", "question_mark"])
-
-
-def run_drawn(until: Wait, theme: str) -> Before:
+@pytest.mark.parametrize("look", LOOKS)
+def test_help(snap_compare: Compare, runs: Path, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
-        pilot.app.theme = theme
+        await pilot.press("3", "question_mark")
+
+    assert same(snap_compare, GptbenchApp(runs / "none", clock=lambda: NOW), look, before)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_question_before_a_run_is_deleted(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: pilot.app.screen.query_one(Table).row_count == 3)
+        await pilot.press("D")
+        await until(pilot, lambda: len(pilot.app.screen_stack) > 1)
+
+    assert same(snap_compare, GptbenchApp(runs, clock=lambda: NOW), look, before)
+
+
+def run_drawn(until: Wait) -> Before:
+    async def before(pilot: Pilot[None]) -> None:
         screen = pilot.app.screen
         await until(pilot, lambda: screen.query_one(PlateauPane).diagnosis)
         for view in screen.query(ChartView):
@@ -120,8 +173,8 @@ def run_drawn(until: Wait, theme: str) -> Before:
     return before
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_run_with_samples(snap_compare: Compare, here: Path, until: Wait, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("look", LOOKS)
+def test_run_with_samples(snap_compare: Compare, here: Path, until: Wait, look: Look) -> None:
     run_dir = make_run(here / "runs", steps=400)
     process.write(run_dir, os.getpid())
     writer = EventWriter(run_dir)
@@ -134,28 +187,27 @@ def test_run_with_samples(snap_compare: Compare, here: Path, until: Wait, size: 
     writer.close()
 
     async def before(pilot: Pilot[None]) -> None:
-        await run_drawn(until, "textual-dark")(pilot)
+        await run_drawn(until)(pilot)
         pane = pilot.app.screen.query_one(SamplesPane)
         await until(pilot, lambda: not pane.has_class("-absent"))
         await pilot.press("left_square_bracket")
         await until(pilot, lambda: pilot.app.screen.focused is pane and pane.size.height)
-        await run_drawn(until, "textual-dark")(pilot)
+        await run_drawn(until)(pilot)
 
     app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert same(snap_compare, app, look, before)
 
 
-@pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
-@pytest.mark.parametrize("size", SIZES)
-def test_run(snap_compare: Compare, runs: Path, until: Wait, size: tuple[int, int], theme: str) -> None:
+@pytest.mark.parametrize("look", LOOKS)
+def test_run(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
     app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000", clock=lambda: NOW)
-    assert snap_compare(app, terminal_size=size, run_before=run_drawn(until, theme))
+    assert same(snap_compare, app, look, run_drawn(until))
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_charts(snap_compare: Compare, runs: Path, until: Wait, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("look", LOOKS)
+def test_charts(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
-        await run_drawn(until, "textual-dark")(pilot)
+        await run_drawn(until)(pilot)
         await pilot.press("m")
         grid = pilot.app.screen.query_one("#grid")
         await until(pilot, lambda: not pilot.app.screen.query_one("#grid-power").display)
@@ -163,11 +215,25 @@ def test_charts(snap_compare: Compare, runs: Path, until: Wait, size: tuple[int,
             await until(pilot, lambda view=view: not view.display or view.text().count("\n") + 1 == view.size.height)
 
     app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000", clock=lambda: NOW)
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert same(snap_compare, app, look, before)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_data_with_statistics(snap_compare: Compare, shards: Path, until: Wait, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("look", LOOKS)
+def test_one_chart_alone(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await run_drawn(until)(pilot)
+        await pilot.press("m", "f")
+        chart = pilot.app.screen.query_one("#grid-loss", ChartView)
+        await until(pilot, lambda: chart.size.width > 70 and chart.text().count("\n") + 1 == chart.size.height)
+        await pilot.press("+", "h")
+        await until(pilot, lambda: "@ step" in chart.text())
+
+    app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000", clock=lambda: NOW)
+    assert same(snap_compare, app, look, before)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_data_with_statistics(snap_compare: Compare, shards: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
         screen = pilot.app.screen
         await until(pilot, lambda: screen.query_one("#shards", Table).row_count == 3)
@@ -175,27 +241,23 @@ def test_data_with_statistics(snap_compare: Compare, shards: Path, until: Wait, 
         await until(pilot, lambda: screen.query_one(StatisticsPane).figures)
 
     app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert same(snap_compare, app, look, before)
 
 
-@pytest.mark.parametrize("theme", ["textual-dark", "textual-light"])
-@pytest.mark.parametrize("size", SIZES)
-def test_document_as_tokens(
-    snap_compare: Compare, shards: Path, until: Wait, size: tuple[int, int], theme: str
-) -> None:
+@pytest.mark.parametrize("look", LOOKS)
+def test_document_as_tokens(snap_compare: Compare, shards: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
-        pilot.app.theme = theme
         screen = pilot.app.screen
         await until(pilot, lambda: screen.query_one("#shards", Table).row_count == 3)
         await pilot.press("j", "enter", "j", "j", "t")
         await until(pilot, lambda: screen.query_one(DocumentView)._pieces)
 
     app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert same(snap_compare, app, look, before)
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_launch(snap_compare: Compare, shards: Path, until: Wait, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("look", LOOKS)
+def test_launch(snap_compare: Compare, shards: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
         await until(pilot, lambda: pilot.app.screen.query_one("#shards", Table).row_count == 3)
         await pilot.press("a", "l")
@@ -203,4 +265,16 @@ def test_launch(snap_compare: Compare, shards: Path, until: Wait, size: tuple[in
         await until(pilot, lambda: "unique tokens" in str(sheet.content) and "counting" not in str(sheet.content))
 
     app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
-    assert snap_compare(app, terminal_size=size, run_before=before)
+    assert same(snap_compare, app, look, before)
+
+
+@pytest.mark.parametrize("key", ["x", "r"], ids=["sql", "recipe"])
+@pytest.mark.parametrize("look", LOOKS)
+def test_panes_of_the_data_screen(snap_compare: Compare, shards: Path, until: Wait, look: Look, key: str) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: pilot.app.screen.query_one("#shards", Table).row_count == 3)
+        await pilot.press("j", key)
+        await until(pilot, lambda: pilot.app.screen.query_one(ContentSwitcher).current != "none")
+
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    assert same(snap_compare, app, look, before)

@@ -16,9 +16,9 @@ from engine.events import decode
 from workbench.runs.columns import FloatArray
 from workbench.runs.history import STEP_FIELDS, History
 
-_STEP = b'{"event": "step", '
+STEP = b'{"event": "step", '
 # Behind it begins a line that is no step. An alternative for the first line would cost the search its fast path.
-_OTHER = re.compile(rb'\n(?!\{"event": "step", )')
+OTHER = re.compile(rb'\n(?!\{"event": "step", )')
 _FEW = 64  # steps that are read line by line just as fast
 
 
@@ -27,8 +27,8 @@ def apply_block(history: History, block: bytes) -> None:
     steps: list[bytes] = []
     others: list[bytes] = []
     begin = 0
-    first = () if block.startswith(_STEP) else (0,)
-    for at in chain(first, (found.end() for found in _OTHER.finditer(block))):
+    first = () if block.startswith(STEP) else (0,)
+    for at in chain(first, (found.end() for found in OTHER.finditer(block))):
         if at < begin or at >= len(block):
             continue
         steps.append(block[begin:at])
@@ -68,7 +68,9 @@ def _parse(lines: bytes, count: int) -> FloatArray | None:
         schema = pa.schema([(name, clipped if name == "clipped" else pa.float64()) for name in STEP_FIELDS])
         options = json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="ignore")
         try:
-            table = json.read_json(pa.BufferReader(buffer), parse_options=options)
+            # The system's pool: Arrow's own keeps what it once had, and the workbench stays open for days.
+            pool = pa.system_memory_pool()
+            table = json.read_json(pa.BufferReader(buffer), parse_options=options, memory_pool=pool)
             break
         except (pa.ArrowException, ValueError):
             continue

@@ -37,6 +37,7 @@ class History:
         evals: split → evaluations (``EVAL_FIELDS``).
         resumes, checkpoints, warnings, samples, phases, noise_scales: those events, in order.
         system: newest ``system`` event, or {}; systems: all of them (``SYSTEM_FIELDS``), in order of time.
+        one_in: of so many steps one is here; 1: all are (``glance`` shows a sample first).
         version: grows with each applied event; tells a reader whether anything changed.
     """
 
@@ -54,6 +55,7 @@ class History:
         self.system: dict[str, Any] = {}
         self.systems = Folded(SYSTEM_FIELDS, SYSTEM_FIELDS[1:], ())
         self.last_time = math.nan
+        self.one_in = 1
         self.version = 0
 
     @classmethod

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import work
 from textual.app import ComposeResult
 from textual.screen import Screen
-from textual.widgets import Footer
 
 from workbench.screens.keys import MODES
+from workbench.screens.repaint import FrugalCompositor
 from workbench.text import plain
+from workbench.widgets.key_bar import KeyBar
 from workbench.widgets.title_bar import TitleBar
 
 if TYPE_CHECKING:
@@ -24,6 +25,14 @@ class WorkbenchScreen(Screen[None]):
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._compositor: FrugalCompositor = FrugalCompositor()
+
+    def on_screen_suspend(self) -> None:
+        """Another screen paints from now on."""
+        self._compositor.forget()
+
     @property
     def bench(self) -> GptbenchApp:
         """The app, typed."""
@@ -33,7 +42,7 @@ class WorkbenchScreen(Screen[None]):
         """Title bar, body, footer."""
         yield TitleBar(MODES, self.MODE)
         yield from self.body()
-        yield Footer(compact=True, show_command_palette=False)
+        yield KeyBar()
 
     def body(self) -> ComposeResult:
         """The screen's own widgets."""

@@ -21,6 +21,7 @@ from workbench.screens.messages import OpenDocument, Worked
 from workbench.screens.pane import JobPane
 from workbench.text import plain
 from workbench.widgets.format import count
+from workbench.widgets.sheet import Sheet
 from workbench.widgets.side_by_side import SideBySide
 from workbench.widgets.table import Column, Table
 
@@ -80,11 +81,11 @@ class ClustersPane(JobPane):
 
     def compose(self) -> ComposeResult:
         """Status; clusters and a comparison, or lines."""
-        yield Static("", id="clusters-status")
+        yield Sheet("", id="clusters-status")
         with ContentSwitcher(initial="by-cluster", id="copies"):
             with Vertical(id="by-cluster"):
                 yield Table(_COLUMNS, id="clusters")
-                yield Static("", id="pair-title")
+                yield Sheet("", id="pair-title")
                 yield SideBySide(id="pair")
             yield LinesView(id="by-line")
 

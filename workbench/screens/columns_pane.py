@@ -20,6 +20,7 @@ from workbench.screens.pane import Pane
 from workbench.text import plain
 from workbench.widgets.chart import ChartView
 from workbench.widgets.format import UNKNOWN, count, share, size
+from workbench.widgets.sheet import Sheet
 from workbench.widgets.table import Column, Table
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class ColumnsPane(Pane):
         """Table, sheet, histogram."""
         with Vertical(id="columns-top"):
             yield Table(_COLUMNS, id="columns")
-            yield Static("", id="column-sheet")
+            yield Sheet("", id="column-sheet")
         yield ChartView(id="histogram", hint="reading …")
 
     def opened(self) -> None:

@@ -19,6 +19,7 @@ from workbench.screens.pane import Pane
 from workbench.text import plain
 from workbench.widgets.document_table import PAGE, DocumentTable, Row, row_of
 from workbench.widgets.document_view import DocumentView, Piece, pieces_of
+from workbench.widgets.sheet import Sheet
 
 if TYPE_CHECKING:
     from data.query import Rows
@@ -82,11 +83,11 @@ class DocumentsPane(Pane):
     def compose(self) -> ComposeResult:
         """Question line, table, document."""
         yield Input(id="ask", compact=True)
-        yield Static("", id="narrowed")
+        yield Sheet("", id="narrowed")
         with Container(id="documents-split"):
             yield DocumentTable(id="documents")
             with Vertical(id="document-side"):
-                yield Static("", id="document-title")
+                yield Sheet("", id="document-title")
                 yield DocumentView(id="document")
 
     def opened(self) -> None:

@@ -18,8 +18,10 @@ from textual.message import Message
 
 from workbench.plot import Limits, Row
 from workbench.runs.follow import Follower
+from workbench.runs.glance import Glance
 from workbench.runs.history import History
 from workbench.runs.launch import LOG_NAME
+from workbench.runs.store import state_of
 from workbench.screens.figures import Axes, Request, draw, status
 from workbench.screens.messages import StatusChanged
 from workbench.widgets.run_header import RunStatus
@@ -104,7 +106,7 @@ class RunFeed:
         self._lock = threading.Lock()
         self._requests: dict[str, Request] = {}
         self._axes: dict[str, Axes] = {}
-        self._drawn: dict[str, tuple[Request, int]] = {}
+        self._drawn: dict[str, tuple[Request, int, int]] = {}
         self._paused = self._ended = self._explain = False
         self._status: RunStatus | None = None
         self._log: tuple[int, int] | None = None
@@ -141,30 +143,36 @@ class RunFeed:
     def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Follow until ``end``, or until ``cancelled`` says yes (asked at least once a second)."""
         follower = Follower(self.run_dir)
+        look = follower.glance()
+        if look is not None:
+            self._report(follower, look)
         while not (self._ended or cancelled()):
             more = False
             if not self._paused:
                 more = follower.poll(_BYTES)
-                self._report(follower, caught_up=not more)
+                look = look if more else None
+                self._report(follower, look, caught_up=not more)
             if not more:
                 self._wake.wait(_ASK if self._paused else min(_ASK, self.interval))
             self._wake.clear()
 
-    def _report(self, follower: Follower, *, caught_up: bool) -> None:
+    def _report(self, follower: Follower, look: Glance | None, *, caught_up: bool = False) -> None:
+        """Post what is new: of the first look, until all that it looked at is read."""
         if not caught_up and time.monotonic() < self._reported + _PATIENCE:
             return
         self._reported = time.monotonic()
-        history = follower.history
-        state = follower.state()
-        new = status(history, self.run_dir.name, state)
+        history = follower.history if look is None else look.history
+        state = state_of(self.run_dir, history)
+        new = status(history, self.run_dir.name, state, reading=follower.offset / look.size if look else None)
         if new != self._status:
             self._status = new
             self.post(StatusChanged(self.run_dir, new))
         with self._lock:
             requests = dict(self._requests)
         for name, request in requests.items():
-            if self._drawn.get(name) != (request, history.version):
-                self._drawn[name] = (request, history.version)
+            drawn = (request, history.version, history.one_in)
+            if self._drawn.get(name) != drawn:
+                self._drawn[name] = drawn
                 axes = self._axes.setdefault(name, Axes())
                 rows = draw(request, history, axes)
                 self.post(FigureDrawn(self.run_dir, name, rows, axes.shown, axes.whole))

@@ -187,6 +187,7 @@ def _one(figure: Figure, request: Request, history: History, axis: XAxis, axes: 
 
 def _chart(title: str, series: list[Series], request: Request, history: History, axis: XAxis, axes: Axes) -> list[Row]:
     view, cells = request.view, canvas(request.width)[1]
+    first_look = f", 1 step in {history.one_in}" if history.one_in > 1 else ""
     found = marks(history, axis, cells, view.plateau) if title == "loss" else []
     found += phases(history, axis) if title == "learning rate" else []
     if view.cursor is not None:
@@ -198,7 +199,7 @@ def _chart(title: str, series: list[Series], request: Request, history: History,
         series,
         width=request.width,
         height=request.height,
-        title=title,
+        title=title + first_look,
         log_x=view.log_x,
         log_y=request.log_y,
         xlim=axes.shown,
@@ -238,8 +239,8 @@ def _told(name: str, x: FloatArray, y: FloatArray, cursor: float | None) -> str:
     return f"{name} {value:.3f}" if name or 0.01 <= abs(value) < 10 else f"{name} {value:.3g}"
 
 
-def status(history: History, name: str, state: str) -> RunStatus:
-    """The figures of the header."""
+def status(history: History, name: str, state: str, reading: float | None = None) -> RunStatus:
+    """The figures of the header; ``reading``: the share that is read of a run of which a first look is shown."""
     steps, val = history.steps, history.val
     smooth = math.nan
     if len(steps):
@@ -271,7 +272,8 @@ def status(history: History, name: str, state: str) -> RunStatus:
         memory=steps.last("memory"),
         eta=eta,
         device=plain(history.start.get("device_name") or history.start.get("device") or ""),
-        doing=_doing(history, state),
+        doing=_doing(history, state) if reading is None else _first_look(history, reading),
+        reading=reading is not None,
         system=_system(history.system) if state == "running" else "",
         lost=bool(len(steps)) and not math.isfinite(steps.last("loss")),
     )
@@ -291,6 +293,10 @@ def _system(event: dict[str, Any]) -> str:
         event = {key: value for key, value in event.items() if key != "memory_used"}
     values = [(label, number(event, key), show) for label, key, show in told]
     return "  ".join(f"{label} {show(value)}".strip() for label, value, show in values if math.isfinite(value))
+
+
+def _first_look(history: History, reading: float) -> str:
+    return f"a first look, 1 step in {history.one_in}; read so far {min(1.0, reading):.0%}"
 
 
 def _doing(history: History, state: str) -> str:

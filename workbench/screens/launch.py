@@ -23,6 +23,7 @@ from workbench.screens.options import Options, choices_of, help_of
 from workbench.screens.starting import StartKeys
 from workbench.text import plain
 from workbench.widgets.preflight import Basis, Plan, Preflight
+from workbench.widgets.sheet import Sheet
 from workbench.widgets.table import Column, Table
 
 COLUMNS = (
@@ -77,11 +78,11 @@ class LaunchScreen(StartKeys):
         with Container(id="plan"):
             yield Table(COLUMNS, id="options")
             yield Preflight()
-        yield Static("", id="starting")
+        yield Sheet("", id="starting")
         with Vertical(id="edit"):
-            yield Static("", id="edit-help")
+            yield Sheet("", id="edit-help")
             yield Input(id="edit-value", compact=True)
-            yield Static("", id="edit-error")
+            yield Sheet("", id="edit-error")
 
     def on_screen_resume(self) -> None:
         """Plan on the shards selected meanwhile."""

@@ -16,6 +16,7 @@ from textual.widgets import DataTable, Static
 from workbench.screens.messages import Done, OpenDocument
 from workbench.text import plain
 from workbench.widgets.format import count
+from workbench.widgets.sheet import Sheet
 from workbench.widgets.table import Column, Table
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class LinesView(Vertical):
     def compose(self) -> ComposeResult:
         """Lines, the one under the cursor whole, its documents."""
         yield Table(_LINES, id="lines")
-        yield Static("", id="line-text")
+        yield Sheet("", id="line-text")
         yield Table(_DOCUMENTS, id="line-documents")
 
     def clear(self) -> None:

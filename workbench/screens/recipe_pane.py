@@ -21,6 +21,7 @@ from workbench.screens.messages import Done
 from workbench.screens.pane import JobPane
 from workbench.text import plain
 from workbench.widgets.format import UNKNOWN, count, share
+from workbench.widgets.sheet import Sheet
 from workbench.widgets.table import Column, Table
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class RecipePane(JobPane):
         with Container(id="recipe-split"):
             yield Table(_COLUMNS, id="recipe-keys")
             with VerticalScroll(id="recipe-side", can_focus=False):
-                yield Static("", id="recipe-effect")
+                yield Sheet("", id="recipe-effect")
         yield Input(id="recipe-value", compact=True)
 
     def opened(self) -> None:

@@ -26,9 +26,12 @@ from workbench.widgets.log_view import LogView
 from workbench.widgets.plateau_pane import PlateauPane, settled, verdict_line
 from workbench.widgets.run_header import RunHeader, one_line
 from workbench.widgets.samples_pane import SamplesPane
+from workbench.widgets.sheet import Sheet
 
 EXPLAIN_EVERY = 4.0  # seconds between two diagnoses, at least
 PANES = ("why", "lr", "log")
+_TOO_EARLY = "why: not enough evidence yet"
+_READING = "why: the run is being read; what is shown is a sample of its steps"
 
 
 class RunScreen(CauseKeys, ChartKeys):
@@ -51,11 +54,11 @@ class RunScreen(CauseKeys, ChartKeys):
     def body(self) -> ComposeResult:
         """Header, verdict, charts, panes."""
         yield RunHeader()
-        yield Static(Content.styled(NO_RUN, "$text-muted"), id="verdict")
+        yield Sheet(Content.styled(NO_RUN, "$text-muted"), id="verdict")
         with Container(id="panes"):
             yield ChartView(id="loss", classes="pane", hint="no loss yet")
             with Vertical(id="side"):
-                yield Static("", id="tabs")
+                yield Sheet("", id="tabs")
                 yield PlateauPane(id="why", classes="pane", hint="an explanation follows the first evaluations")
                 yield ChartView(id="lr", classes="pane", hint="no step yet")
                 yield LogView(id="log", classes="pane", empty="the engine has written nothing yet")
@@ -110,6 +113,9 @@ class RunScreen(CauseKeys, ChartKeys):
         if self._is_open(message.run_dir):
             header = self.query_one(RunHeader)
             before, header.status = header.status, message.status
+            reading = message.status.reading
+            if reading != (before is not None and before.reading) and self.query_one(PlateauPane).diagnosis is None:
+                self._say_verdict(_READING if reading else _TOO_EARLY)
             name, state = message.status.name, message.status.state
             if before is not None and before.state == "running" != state:
                 self._tell(f"{name}: {state}", wrong=state in ("failed", "dead"))
@@ -354,13 +360,15 @@ class RunScreen(CauseKeys, ChartKeys):
         self._show_samples([])
         self.forget_charts()
         self._waiting, self._asked_at = None, -EXPLAIN_EVERY
-        verdict = NO_RUN if run_dir is None else "why: not enough evidence yet"
-        self.query_one("#verdict", Static).update(Content.styled(verdict, "$text-muted"))
+        self._say_verdict(NO_RUN if run_dir is None else _TOO_EARLY)
         self.place(run_dir.name if run_dir else "")
         if run_dir is not None:
             self.feed = RunFeed(run_dir, self.post_message, self.bench.poll_seconds)
             self.want_all()
             self._follow(self.feed)
+
+    def _say_verdict(self, text: str) -> None:
+        self.query_one("#verdict", Static).update(Content.styled(text, "$text-muted"))
 
     def _is_open(self, run_dir: Path) -> bool:
         return self.feed is not None and self.feed.run_dir == run_dir

@@ -21,6 +21,7 @@ from textual.worker import get_current_worker
 from workbench.screens.messages import Counted, Done
 from workbench.text import plain
 from workbench.widgets.format import UNKNOWN, count, size
+from workbench.widgets.sheet import Sheet
 from workbench.widgets.statistics_pane import StatisticsPane
 from workbench.widgets.table import Column, Table
 
@@ -65,7 +66,7 @@ class ShardsView(Vertical):
     def compose(self) -> ComposeResult:
         """From above."""
         yield Table(COLUMNS, id="shards")
-        yield Static("", id="problems")
+        yield Sheet("", id="problems")
         yield StatisticsPane(id="statistics")
 
     @property

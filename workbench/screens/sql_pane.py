@@ -18,6 +18,7 @@ from workbench.screens.keys import SQL, bindings
 from workbench.screens.messages import Done
 from workbench.screens.pane import Pane
 from workbench.text import plain
+from workbench.widgets.sheet import Sheet
 
 if TYPE_CHECKING:
     from data.console import Console, Result
@@ -77,7 +78,7 @@ class SqlPane(Pane):
         yield Statement()
         yield Input(placeholder="write the result to FILE.parquet or FILE.csv; esc leaves", id="export", compact=True)
         yield DataTable(id="answer", cursor_type="row", zebra_stripes=False)
-        yield Static("", id="sql-status")
+        yield Sheet("", id="sql-status")
 
     def opened(self) -> None:
         """A console over these shards; the one before is ended if it was over others."""

@@ -17,6 +17,7 @@ from textual.widgets import Static
 
 from workbench.text import plain
 from workbench.widgets.format import bar
+from workbench.widgets.sheet import Sheet
 
 VERDICT_COLOURS = {
     "improving": "$text-success",
@@ -62,7 +63,7 @@ class PlateauPane(VerticalScroll, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """One sheet of text."""
-        yield Static(Content.styled(self.hint, "$text-muted"))
+        yield Sheet(Content.styled(self.hint, "$text-muted"))
 
     @property
     def current(self) -> Mapping[str, Any] | None:

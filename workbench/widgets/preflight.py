@@ -13,6 +13,7 @@ from textual.widgets import Static
 
 from workbench.text import plain
 from workbench.widgets.format import UNKNOWN, count, duration, share, size
+from workbench.widgets.sheet import Sheet
 
 
 class Plan(Protocol):
@@ -66,7 +67,7 @@ class Preflight(VerticalScroll, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """One sheet."""
-        yield Static(id="preflight-sheet")
+        yield Sheet(id="preflight-sheet")
 
     def show(self, plan: Plan, basis: Basis) -> None:
         """Show what the plan implies."""

@@ -53,6 +53,7 @@ class RunStatus:
     device: str = ""
     doing: str = ""  # a phase before the first step, or why it ended
     system: str = ""  # how busy the machine is, if the run says so
+    reading: bool = False  # a first look is shown: the steps are being read
     lost: bool = False  # the newest step's loss is not finite
 
 

@@ -15,6 +15,7 @@ from textual.widgets import Static
 
 from engine.events import number
 from workbench.text import plain
+from workbench.widgets.sheet import Sheet
 
 _LONGEST = 4000  # characters shown of one text
 
@@ -39,7 +40,7 @@ class SamplesPane(VerticalScroll, can_focus=True):
 
     def compose(self) -> ComposeResult:
         """One sheet of text."""
-        yield Static("")
+        yield Sheet("")
 
     def show(self, samples: Sequence[Mapping[str, Any]]) -> None:
         """Show these samples."""

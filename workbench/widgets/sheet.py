@@ -1,0 +1,20 @@
+"""Text that changes, and its height with it."""
+
+from __future__ import annotations
+
+from textual.visual import VisualType
+from textual.widgets import Static
+
+
+class Sheet(Static):
+    """A Static that is always as high as its newest text.
+
+    Textual (8.2) keeps a widget's size until its count of layouts rises, and does not count a text that replaces
+    another whose layout is still to come: the new one then stands in the old one's height, a single line of an
+    explanation for example, until something else moves.
+    """
+
+    def update(self, content: VisualType = "", *, layout: bool = True) -> None:
+        """Show another text."""
+        self._layout_updates += 1
+        super().update(content, layout=layout)
