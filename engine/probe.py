@@ -235,9 +235,9 @@ def read_and_unread(
     where = np.concatenate([positions(train, s.documents)[s.order] for s in segments])
     starts = np.concatenate([s.begin + s.starts[:-1] for s in segments])
     ends = np.concatenate([s.begin + s.starts[1:] for s in segments])
-    first, last = starts // block, (ends - 1) // block
-    inside = before[last + 1] - before[first]
-    return where[inside == last - first + 1], where[inside == 0]
+    begins, lasts = starts // block, (ends - 1) // block
+    inside = before[lasts + 1] - before[begins]
+    return where[inside == lasts - begins + 1], where[inside == 0]
 
 
 def run_verb(run_dir: Path, cause: str, signals: Signals, began: float) -> int:
