@@ -6,8 +6,9 @@ comes in windows of shards: the shards in a seeded order, and the documents of a
 themselves. A window or an epoch is a *segment* of the stream.
 
 The stream is cut into sequences of ``block_size``, sequence i from token i * T on, its targets one token further.
-The sequences that end in a segment are trained on in a second permutation: documents differ in length by orders of
-magnitude, and a giant one would else fill whole batches, one step behind the other, with a single text.
+The sequences of a segment are trained on in a second permutation: documents differ in length by orders of magnitude,
+and a giant one would else fill whole batches, one step behind the other, with a single text. A sequence over a seam is
+the earlier epoch's; where there are windows it is the later segment's, whose shards need not be there before.
 Any position can be read without those before it, which is what makes a resume exact.
 """
 
@@ -173,13 +174,18 @@ class TokenStream:
 
     def sequence(self, index: int, block: int) -> npt.NDArray[np.int64]:
         """Tokens of the ``index``-th sequence that is trained on, and the one behind it, int64 [block + 1]."""
-        s = self.segment(self._at((index + 1) * block))
+        s = self.segment(self._at((index + self._late) * block))
         first = self.sequences(s, block)[0]
         return self.read((first + int(self.shuffled(s, block)[index - first])) * block, block + 1)
 
+    @property
+    def _late(self) -> int:
+        """1 where a sequence belongs to the segment of its last target, 0 where to that of its first token."""
+        return int(self.source.windows > 1)
+
     def sequences(self, s: Segment, block: int) -> tuple[int, int]:
-        """The first sequence whose last target lies in a segment, and the one behind the last."""
-        return max(0, -(-s.begin // block) - 1), max(0, -(-s.end // block) - 1)
+        """The first sequence of a segment, and the one behind its last."""
+        return max(0, -(-s.begin // block) - self._late), max(0, -(-s.end // block) - self._late)
 
     def shuffled(self, s: Segment, block: int) -> Ints:
         """The sequences of a segment in the order in which they are trained on, counted from its first."""
