@@ -185,6 +185,7 @@ def pack_shards(
     column: str = "text",
     cache: str | Path,
     workers: int | None = None,
+    apart: bool = False,
     on_progress: Callable[[str, int, int], None] | None = None,
     on_error: Callable[[str, ShardError], None] | None = None,
     cancelled: Callable[[], bool] | None = None,
@@ -193,7 +194,8 @@ def pack_shards(
 
     Args:
         paths: parquet files; a pack folder stands for itself.
-        workers: processes; by default one per core. With 1, or one shard to pack, this process does the work.
+        workers: processes; by default one per core. With 1, or one shard to pack, this process does the work,
+            unless ``apart`` leaves it to a worker process in any case.
         on_progress: called in this thread with path, rows done and the shard's rows.
         on_error: told of a shard that cannot be packed, which is then left out; without it the ShardError is raised.
         cancelled: asked several times a second; yes ends the packing with Cancelled.
@@ -221,6 +223,7 @@ def pack_shards(
         load(encoding)  # an encoding that is not there is told once, not once a shard
     pending = set(missing)
     count = min(workers or processes.cores(), len(missing))
+    spread = count > 1 or (apart and count > 0)
 
     def report(job: int, values: list[int]) -> None:
         if on_progress is not None:
@@ -243,12 +246,12 @@ def pack_shards(
     jobs = [{"path": absolute(shards[i]), "encoding": encoding, "column": column, "cache": str(cache)} for i in missing]
     finished = (
         processes.run("data.packed:_job", jobs, workers=count, alone=alone, on_progress=report, cancelled=cancelled)
-        if count > 1
+        if spread
         else iter(())
     )
     try:
         for index, shard in enumerate(shards):
-            while count > 1 and index in pending:
+            while spread and index in pending:
                 job, value = next(finished)
                 pending.discard(missing[job])
                 if isinstance(value, ShardError):

@@ -60,7 +60,7 @@ def check(before: Config, after: Config, step: int) -> None:
 def adopt(checkpoint: Path, run_dir: Path, config: Config, *, same_data: bool) -> None:
     """Put the checkpoint into the new run, addressed to its configuration. Whole or not at all.
 
-    Without ``same_data`` the position stays what it was, in the new stream.
+    Without ``same_data`` the position stays what it was, in the new stream; with it the order of shards goes along.
 
     Raises:
         RunError: the checkpoint cannot be read, or the folder not be written.
@@ -73,6 +73,8 @@ def adopt(checkpoint: Path, run_dir: Path, config: Config, *, same_data: bool) -
         if not same_data:
             state |= {"data": None, "heldout": None}
         part.mkdir(parents=True)
+        if same_data and (described := checkpoint.parents[1] / "data.json").is_file():
+            shutil.copyfile(described, run_dir / "data.json")
         for name in state["files"]:
             _link(checkpoint / name, part / name)
         (part / "state.json").write_text(json.dumps(state))

@@ -119,6 +119,26 @@ def split(documents: Documents, held_out: Documents | None = None, fraction: flo
     return Split(train, held_out, unique_documents(train), unique_documents(held_out), leaked)
 
 
+def without(documents: Documents, hashes: npt.NDArray[np.uint64]) -> Documents:
+    """The documents whose text is none of those, uint64 [m, 2]."""
+    if not len(hashes):
+        return documents
+    out = {(int(a), int(b)) for a, b in hashes}
+    near = np.flatnonzero(np.isin(documents.hashes[:, 0], hashes[:, 0]))
+    same = [i for i in near if (int(documents.hashes[i, 0]), int(documents.hashes[i, 1])) in out]
+    keep = np.ones(len(documents), bool)
+    keep[same] = False
+    return documents.take(keep)
+
+
+def positions(documents: Documents, some: Documents) -> Ints:
+    """Where ``some`` documents stand among all of them (which come in the order of their packs): int64 [len(some)]."""
+    number = {pack.folder: i for i, pack in enumerate(documents.packs)}
+    pack = np.array([number.get(pack.folder, -1) for pack in some.packs], np.int64)[some.pack]
+    width = int(documents.index.max(initial=0)) + 1
+    return np.searchsorted(documents.pack * width + documents.index, pack * width + some.index).astype(np.int64)
+
+
 def unique_documents(documents: Documents) -> Documents:
     """The first of each exact text, ordered by hash: an order that does not depend on where the copies lie."""
     order, group = _groups(documents.hashes)

@@ -8,8 +8,8 @@ event           fields
 ==============  =========================================================================================
 ``start``       schema, parameters, tokens_per_step, max_steps, device, device_name, versions, config_hash,
                 flops_per_token, cooldown_steps (wsd; else null), batches: [{step: first, tokens: a step}]
-``step``        step, tokens, epoch, loss, lr, grad_norm, clipped, step_time, data_wait, tokens_per_s, mfu, memory,
-                step_tokens (trained in this step)
+``step``        step, tokens, epoch (null until all shards are packed), loss, lr, grad_norm, clipped, step_time,
+                data_wait, tokens_per_s, mfu, memory, step_tokens (trained in this step)
 ``eval``        step, split ("heldout" | "seen"), loss, se, documents, tokens
 ``noise_scale`` step, b_noise (tokens), and the gradient norms that it was estimated from
 ``sample``      step, prompt, text (what the model wrote behind it), index (of the prompt), seed, tokens (asked for)
@@ -18,7 +18,8 @@ event           fields
                 all processes; on a CPU as memory_host), cpu_percent (100: one core), memory_host (resident bytes)
 ``warning``     step, text
 ``resume``      step: training goes on behind this step; steps and evaluations above it are replaced by later ones
-``phase``       name, seconds: start-up, phase by phase (pack, build, compile …)
+``phase``       name, seconds: start-up, phase by phase (pack, build, compile …); "pack all" comes while the run trains,
+                where shards were still packed: with tokens and unique_tokens, which are exact from then on
 ``stop``        step, reason ("finished" | "stopped" | "failed"), text
 ==============  =========================================================================================
 

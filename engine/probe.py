@@ -22,11 +22,11 @@ import torch
 
 from engine import checkpoint, config, evaluate, prepare, run
 from engine import device as device_module
-from engine.corpus import Documents, Ints
+from engine.corpus import Documents, Ints, positions
 from engine.errors import RunError
 from engine.events import EventReader
-from engine.loader import TokenStream
 from engine.model import GPT
+from engine.order import Source, TokenStream
 from engine.record import Past
 from engine.signals import Signals
 
@@ -90,10 +90,11 @@ def _measure(run_dir: Path, wanted: dict[str, Any], stopping: Callable[[], bool]
     c = config.load(run_dir / "config.toml")
     device = device_module.choose(dataclasses.replace(c.train, compile="off"))
     data = prepare.prepare(c, run_dir, cancelled=stopping)
+    parts = data.settled(stopping)
     begin = time.perf_counter()
     steps = [int(step) for step in wanted["steps"]]
     newest = checkpoint.read_state(checkpoint.find(run_dir, str(max(steps))))
-    chosen = document_sets(data.split, c, newest, int(wanted["documents"]), list(wanted["sets"]))
+    chosen = document_sets(parts, c, newest, int(wanted["documents"]), list(wanted["sets"]), data.feed)
     sets = {
         name: evaluate.build(
             name, documents, block=c.model.block_size, cap=c.eval.document_tokens, eot=data.eot, byte_lengths=None
@@ -122,7 +123,7 @@ def _measure(run_dir: Path, wanted: dict[str, Any], stopping: Callable[[], bool]
             print(f"step {step}: {name} loss {result.loss:.4f} ± {result.se:.4f}", flush=True)
     answer["forward_tokens"], answer["trained_tokens"] = tokens, 0
     if count := int(wanted.get("overfit", 0)):
-        stream = TokenStream(data.split.train, c.train.seed)
+        stream = TokenStream(data.source, c.train.seed)
         pair = torch.from_numpy(stream.batch(0, c.train.micro_batch, c.model.block_size)).to(device.device)
         fallen = overfit(model, pair[0], pair[1], count, device, stopping)
         if fallen is None:
@@ -177,7 +178,7 @@ class Scrambled(Documents):
 
 
 def document_sets(
-    parts: Any, c: config.Config, state: dict[str, Any], count: int, names: list[str]
+    parts: Any, c: config.Config, state: dict[str, Any], count: int, names: list[str], source: Source | None = None
 ) -> dict[str, Documents]:
     """The named sets of at most ``count`` documents each.
 
@@ -187,7 +188,7 @@ def document_sets(
     training documents. ``scrambled``: as ``heldout``, the tokens in random order.
     """
     held: Documents = parts.held_out_unique
-    seen, unread = read_and_unread(parts.train, c, state)
+    seen, unread = read_and_unread(parts.train, c, state, source)
     found: dict[str, Documents] = {}
     for name in names:
         if name == "own":
@@ -211,25 +212,32 @@ def document_sets(
     return found
 
 
-def read_and_unread(train: Documents, c: config.Config, state: dict[str, Any]) -> tuple[Ints, Ints]:
+def read_and_unread(
+    train: Documents, c: config.Config, state: dict[str, Any], source: Source | None = None
+) -> tuple[Ints, Ints]:
     """Documents of the stream that were trained on whole by a checkpoint, and those not at all.
 
     Behind the first epoch every one was read. A branch's stream tells nothing of what was read before it: none counts
-    as unread there.
+    as unread there. ``source`` is what the stream was made of, where that was not ``train`` as a whole.
     """
     position, block = int(state["position"]), c.model.block_size
     everything = np.arange(len(train))
     if position >= train.total or state.get("origin", [0, 0])[0]:
         return everything, everything[:0]
-    stream = TokenStream(train, c.train.seed)
-    order, starts = stream.order(0)
-    windows = -(-train.total // block)
-    trained = np.zeros(windows + 1, np.int64)
-    trained[stream.shuffled(0, block)[: position // block] + 1] = 1
+    stream = TokenStream(train if source is None else source, c.train.seed)
+    trained = np.zeros(-(-train.total // block) + 1, np.int64)
+    segments = [stream.segment(number) for number in range(stream.source.windows)]
+    for s in segments:
+        first, end = stream.sequences(s, block)
+        done = max(0, min(position // block, end) - first)
+        trained[first + stream.shuffled(s, block)[:done] + 1] = 1
     before = np.cumsum(trained)  # windows trained before each
-    first, last = starts[:-1] // block, (starts[1:] - 1) // block
-    inside = before[last + 1] - before[first]
-    return order[inside == last - first + 1], order[inside == 0]
+    where = np.concatenate([positions(train, s.documents)[s.order] for s in segments])
+    starts = np.concatenate([s.begin + s.starts[:-1] for s in segments])
+    ends = np.concatenate([s.begin + s.starts[1:] for s in segments])
+    begins, lasts = starts // block, (ends - 1) // block
+    inside = before[lasts + 1] - before[begins]
+    return where[inside == lasts - begins + 1], where[inside == 0]
 
 
 def run_verb(run_dir: Path, cause: str, signals: Signals, began: float) -> int:

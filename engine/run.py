@@ -25,6 +25,7 @@ from engine import config as config_module
 from engine import device as device_module
 from engine import events, parallel, plan, prepare, process
 from engine.config import Config, ConfigError
+from engine.described import Prepared
 from engine.errors import RunError
 from engine.parallel import Ranks
 from engine.record import Past, Recorder, Silent
@@ -121,16 +122,43 @@ def _train(
     ranks.choose(config, device.memory if device.type == "cuda" else None)
     clock.end("import")
     with ranks.in_turn(signals.stopping):
-        data = prepare.prepare(config, run_dir, cancelled=signals.stopping)
-    if once:
-        data = replace(data, split=replace(data.split, train=data.split.unique))
-    config = config.replace(train={"max_steps": plan.steps_of_epochs(config, data.facts["tokens"])})
+        data = prepare.prepare(
+            config, run_dir, cancelled=signals.stopping, decides=ranks.main, packs=ranks.local == 0
+        )  # fmt: skip
+    try:
+        if once:
+            parts = data.settled(signals.stopping)
+            data = replace(data, split=replace(parts, train=parts.unique), feed=None)
+        return _run(config, run_dir, data, device, ranks, past, record, signals, trainer, clock)
+    finally:
+        data.close()
+
+
+def _run(
+    config: Config, run_dir: Path, data: Prepared, device: device_module.Device, ranks: Ranks, past: Past,
+    record: Recorder, signals: Signals, trainer: list[Trainer], clock: Phases,
+) -> str:  # fmt: skip
+    planned = data.facts.get("planned_tokens") or data.facts["tokens"]  # once planned, the steps stay what they are
+    config = config.replace(train={"max_steps": plan.steps_of_epochs(config, planned)})
     if past.finished and past.steps >= config.train.max_steps:
         record.forget()
         print(f"{run_dir}: finished at step {past.steps} already; nothing to do")
         return "finished"
     clock.end("pack")
     _start(config, data, device, record, past, ranks)
+    begin = time.perf_counter()
+
+    def heard(what: str, about: dict[str, Any]) -> None:
+        step = trainer[0].step if trainer else past.steps
+        if what == "packed":
+            seconds = time.perf_counter() - begin
+            record.add("phase", name="pack all", seconds=seconds, **{k: about[k] for k in ("tokens", "unique_tokens")})
+            if leaked := about["held_out"]["leaked_documents"]:
+                record.warn(step, _leak(leaked))
+        else:
+            record.warn(step, ("left out: " if what == "skipped" else "") + about["error"])
+
+    data.listen(heard)
     if ranks.agree(signals.stop):
         return "stopped"
     trainer.append(Trainer(config, run_dir, data, device, record, past, signals.stopping, ranks))
@@ -143,11 +171,12 @@ def _train(
 
 
 def _start(
-    config: Config, data: prepare.Prepared, device: device_module.Device, record: Recorder, past: Past, ranks: Ranks
+    config: Config, data: Prepared, device: device_module.Device, record: Recorder, past: Past, ranks: Ranks
 ) -> None:
     facts = data.facts
     planned = plan.plan(
-        config, train_tokens=facts["tokens"], unique_tokens=facts["unique_tokens"], device_memory=device.memory,
+        config, train_tokens=facts["tokens"] or facts.get("planned_tokens"), unique_tokens=facts["unique_tokens"],
+        device_memory=device.memory,
         device_name=device.name if device.type == "cuda" else None, shards=ranks.size if ranks.sharded else 1,
     )  # fmt: skip
     certain = 16 * (planned.parameters + plan.position_parameters(config.model))  # weights, gradients, two moments
@@ -169,22 +198,30 @@ def _start(
         processes=ranks.size, parallel=ranks.mode if ranks.size > 1 else None, cooldown_steps=planned.cooldown_steps,
         batches=[{"step": begin + 1, "tokens": batch * config.model.block_size} for begin, batch in config.stages],
     )  # fmt: skip
+    unique = facts["unique_tokens"]
+    epochs = f"{planned.total_tokens / unique:.2f} epochs over unique tokens" if unique else "shards are still packed"
     print(
         f"{planned.parameters:,} parameters, {planned.max_steps:,} steps of {planned.tokens_per_step:,} tokens "
-        f"({planned.total_tokens / facts['unique_tokens']:.2f} epochs over unique tokens) on {device.name}",
+        f"({epochs}) on {device.name}",
         flush=True,
     )
     if past.begun:
         return
     for error in facts["errors"]:
+        if error.get("skipped"):
+            continue
         record.warn(0, f"left out: {error['error']}")
     for warning in planned.warnings:
         record.warn(0, warning)
     if device.type == "cuda" and plan.peak_flops(device.name) is None:
         record.warn(0, f"the arithmetic peak of {device.name} is not known: MFU is not reported")
     if leaked := facts["held_out"]["leaked_documents"]:
-        record.warn(0, f"{leaked:,} held-out documents have an exact copy in the training data")
+        record.warn(0, _leak(leaked))
     record.flush()
+
+
+def _leak(documents: int) -> str:
+    return f"{documents:,} held-out documents have an exact copy in the training data"
 
 
 class Phases:

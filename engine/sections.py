@@ -65,6 +65,11 @@ class Data:
     encoding: str = _f("gpt2", "tiktoken encoding")
     column: str = _f("text", "column that holds the documents")
     cache: str = _f("", "folder of packed shards; empty: $GPTBENCH_CACHE or the user's cache folder")
+    shuffle_window: int | None = _f(
+        None,
+        "shards shuffled together in the first epoch, so that training starts with the first one packed; "
+        "0: all are packed before; null: 4, or 0 where all are packed already",
+    )
     recipe: str = _f("", "recipe (TOML) that chooses documents; resolved to rows before the launch")
 
 

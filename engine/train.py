@@ -15,16 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from engine import checkpoint, evaluate, optim, plan
+from engine import checkpoint, optim, plan
 from engine.compare import differences
 from engine.config import Config
+from engine.described import Prepared
 from engine.device import Device, resident
 from engine.errors import RunError
-from engine.loader import Batches, TokenStream
+from engine.examine import Examiner
+from engine.loader import Batches
 from engine.model import GPT, IGNORE
 from engine.noise import NoiseScale
+from engine.order import TokenStream
 from engine.parallel import Ranks, whole
-from engine.prepare import Prepared, byte_lengths
 from engine.record import Past, Recorder
 from engine.schedule import learning_rate
 from engine.system import Watch
@@ -57,6 +59,7 @@ class Trainer:
         self.stopping = lambda: self.ranks.agree(stopping())
         self.step = 0
         self.heldout: dict[str, float] | None = None  # step and loss of the newest held-out evaluation
+        self.idle = 0.0  # seconds that the next step has waited for shards to be packed
         self.origin = 0, 0  # step and position that the run branched off at
         self.saved: int | None = None  # step of the newest good checkpoint
         self.measured = -1.0, 0  # when memory was looked up, and what it was
@@ -67,7 +70,7 @@ class Trainer:
         self.peak = plan.peak_flops(device.name) if device.type == "cuda" else None
         torch.manual_seed(config.train.seed)
         self.model = GPT(config.model)
-        self.stream = TokenStream(data.split.train, config.train.seed)
+        self.stream = TokenStream(data.source, config.train.seed)
 
     def build(self) -> None:
         """Move the model to its device, make the optimiser, restore the newest checkpoint, fix what is evaluated.
@@ -92,7 +95,7 @@ class Trainer:
             torch.compile(shared, mode=c.train.compile_mode) if self.device.compiled else shared
         )
         self.measure = self.ranks.spread(self.call)
-        self.sets = self._eval_sets()
+        self.examiner = Examiner(self)
 
     def _newest(self) -> checkpoint.Checkpoint | None:
         if self.ranks.main:
@@ -144,25 +147,6 @@ class Trainer:
         elif self.ranks.rank:
             torch.manual_seed(self.config.train.seed + self.ranks.rank + 1_000_003 * self.step)
 
-    def _eval_sets(self) -> list[evaluate.EvalSet]:
-        e, parts = self.config.eval, self.data.split
-        chosen = {"heldout": parts.held_out_unique.first(e.documents)}
-        if e.seen:
-            chosen["seen"] = evaluate.sample(parts.unique, e.seen, self.config.train.seed)
-        lengths = byte_lengths(self.config.data.encoding, self.config.model.vocab_size)
-        sets = [
-            evaluate.build(
-                name, documents, block=self.config.model.block_size, cap=e.document_tokens, eot=self.data.eot,
-                byte_lengths=lengths,
-            )
-            for name, documents in chosen.items()
-        ]  # fmt: skip
-        folder = self.run_dir / "evals"
-        folder.mkdir(exist_ok=True)
-        for data in sets if self.ranks.main else []:
-            evaluate.write_set(folder, data)
-        return sets
-
     def position(self, step: int) -> int:
         """Tokens trained on after ``step`` steps: where in the stream the next one begins."""
         begun, position = self.origin
@@ -191,7 +175,7 @@ class Trainer:
             self.past.cut(self.step)
         if self._evaluates(self.step):
             begin = time.perf_counter()
-            self._evaluate()  # before the first step; behind a checkpoint only what a stop had cut off
+            self.examiner.examine()  # before the first step; behind a checkpoint only what a stop had cut off
             self.record.add("phase", name="first evaluation", seconds=time.perf_counter() - begin)
         if self.saved is not None and not self.past.has("checkpoint", self.saved):
             self.record.add("checkpoint", step=self.saved, path=f"{checkpoint.FOLDER}/step-{self.saved:08d}")
@@ -203,7 +187,7 @@ class Trainer:
             pending: Pending | None = None
             self.mark = self.begun = time.perf_counter()
             first = True
-            while self.step < t.max_steps and not self.stopping():
+            while self.step < t.max_steps and self._ready():
                 self.step += 1
                 started, pending = pending, self._train(self.step)
                 if started is not None:
@@ -219,16 +203,35 @@ class Trainer:
                     self.record.flush()
                     first = False
                 if evaluating:
-                    self._evaluate()
+                    self.examiner.examine()
                 if saving:
                     self._save(must=last)
                 if evaluating or saving:
                     self.mark = time.perf_counter()
             if pending is not None:
                 self._report(pending)
+        self.data.close()
         if self.step and self.saved != self.step:
             self._save(must=True)
         return "finished" if self.step >= t.max_steps else "stopped"
+
+    def _ready(self) -> bool:
+        """Wait until the documents of the next step are packed. False where the run is to stop instead.
+
+        Raises:
+            RunError, ShardError: they never will be.
+        """
+        begin, told = time.perf_counter(), False
+        while not self.stopping():
+            if self.data.feed is None or not self.ranks.agree(not self.stream.covers(self.position(self.step + 1))):
+                self.idle = time.perf_counter() - begin
+                return True
+            if not told and time.perf_counter() - begin > 1:
+                told = True
+                print(f"step {self.step + 1} waits for shards to be packed", flush=True)
+                self.record.flush()
+            time.sleep(0.02)
+        return False
 
     def _watch(self) -> Watch:
         """What records ``system`` events, on rank 0."""
@@ -248,9 +251,9 @@ class Trainer:
         self.noise.batch(accumulate * self.ranks.size)
         rate = learning_rate(c, step)
         optim.set_rate(self.optimiser, rate)
-        waited = self.batches.waited
+        waited, self.idle = self.batches.waited - self.idle, 0.0
         if self.device.type == "cpu":
-            self.mark = time.perf_counter()
+            self.mark = time.perf_counter() - (self.batches.waited - waited)
         total = torch.zeros((), device=self.device.device)
         part: list[Tensor] = []  # norm of a part's gradient, where the noise scale is measured
         for i in range(accumulate):
@@ -334,69 +337,6 @@ class Trainer:
         if now - self.measured[0] > 0.5:
             self.measured = now, self.device.used()
         return self.measured[1]
-
-    def _evaluate(self) -> None:
-        """Evaluate every split at the current step, unless that is recorded already or the run is to stop."""
-        self.model.eval()
-        try:
-            self._evaluate_sets()
-            self._sample()
-        finally:
-            self.model.train()
-
-    def _sample(self) -> None:
-        """Let the model write behind each prompt, every ``eval.sample_every`` evaluations and at the end.
-
-        Rank 0 alone does, and not from shards of a model. Its random numbers are its own: training's stay as they are.
-        """
-        c, e = self.config, self.config.eval
-        last = self.step == c.train.max_steps
-        turn = bool(e.every and not self.step // e.every % max(1, e.sample_every))
-        if not (e.sample_every and self.step and (turn or last)) or not self.ranks.main or self.ranks.sharded:
-            return
-        from data.encoding import load
-        from engine import sample
-
-        for index, prompt in enumerate(e.prompts):
-            if self.past.has("sample", self.step, str(index)):
-                continue
-            text = "".join(
-                sample.continuation(
-                    self.model, load(c.data.encoding), prompt, tokens=e.sample_tokens, seed=c.train.seed,
-                    autocast=self.device.autocast,
-                )
-            )  # fmt: skip
-            self.record.add(
-                "sample", step=self.step, prompt=prompt, text=text, index=index, seed=c.train.seed,
-                tokens=e.sample_tokens,
-            )  # fmt: skip
-        self.record.flush()
-
-    def _evaluate_sets(self) -> None:
-        for data in self.sets:
-            if self.past.has("eval", self.step, data.split) or self.stopping():
-                continue
-            begin = time.perf_counter()
-            result = evaluate.evaluate(
-                self.measure, data, batch=self.config.train.micro_batch * self.ranks.size, device=self.device.device,
-                autocast=self.device.autocast, cancelled=self.stopping,
-            )  # fmt: skip
-            if result is None:
-                return
-            if data.split == "heldout":
-                self.heldout = {"step": self.step, "loss": result.loss}
-            try:
-                if self.ranks.main:
-                    evaluate.write_losses(self.run_dir / "evals", data.split, self.step, result)
-            except OSError as error:
-                self.record.warn(self.step, f"losses by document could not be written: {error.strerror or error}")
-            self.record.add(
-                "eval", step=self.step, split=data.split, loss=result.loss, se=result.se, bpb=result.bits_per_byte,
-                documents=len(data.document_tokens), tokens=int(data.document_tokens.sum()),
-                seconds=time.perf_counter() - begin,
-            )  # fmt: skip
-            self.record.flush()
-            print(f"step {self.step}: {data.split} loss {result.loss:.4f} ± {result.se:.4f}", flush=True)
 
     def _save(self, must: bool) -> None:
         """Write a checkpoint of the current step; without ``must`` a full disk is a warning.

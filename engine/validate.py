@@ -33,7 +33,7 @@ def validate(config: Config) -> None:
         "train.seed": t.seed,
         "train.checkpoint_every": t.checkpoint_every, "train.keep_checkpoints": t.keep_checkpoints,
         "eval.every": e.every, "eval.seen": e.seen, "model.n_kv_head": m.n_kv_head, "model.window": m.window,
-        "model.softcap": m.softcap,
+        "model.softcap": m.softcap, "data.shuffle_window": d.shuffle_window or 0,
     }  # fmt: skip
     for key, value in positive.items():
         if value <= 0:

@@ -18,7 +18,7 @@ from engine.corpus import Documents
 from engine.errors import RunError
 from engine.events import EventReader
 from engine.keep import Keep
-from engine.loader import TokenStream
+from engine.order import TokenStream
 from engine.prepare import prepare
 from tests.engine.conftest import TINY, data_of, events_of, start, texts_of, write_shard
 from workbench.runs import launch

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from data.packed import Pack, pack_shard
 from engine.corpus import Documents
-from engine.loader import Batches, TokenStream
+from engine.loader import Batches
+from engine.order import TokenStream
 from tests.engine.conftest import texts_of, write_shard
 
 EOT = 50256

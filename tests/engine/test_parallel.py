@@ -17,7 +17,7 @@ from engine.__main__ import main
 from engine.checkpoint import complete, load
 from engine.errors import RunError
 from engine.parallel import Ranks
-from tests.engine.conftest import events_of, losses_of
+from tests.engine.conftest import data_of, events_of, losses_of, texts_of, write_shard
 from workbench.runs import launch
 
 MakeRun = Callable[..., Path]
@@ -209,3 +209,17 @@ def test_lines_for_one_machine_and_for_many(tmp_path: Path) -> None:
         env={**os.environ, "MASTER_ADDR": "first"},
     ).stdout.splitlines()  # fmt: skip
     assert "--rdzv-endpoint=first:29500" in words and str(run) in words
+
+
+@pytest.mark.slow
+def test_two_processes_stream_the_shards_as_one_does(make_run: MakeRun, tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for seed in range(5):
+        write_shard(folder / f"{seed}.parquet", texts_of(40, seed))
+    changes = {"train__grad_accum": 2, "data__paths": [str(folder)], "data__shuffle_window": 2, "train__max_steps": 40}
+    one, two = (make_run(n, **changes, data__cache=str(tmp_path / f"cache-{n}")) for n in ("one", "two"))
+    train(one, 1)
+    train(two, 2)
+    assert data_of(two)["order"]["kind"] == "windows" and data_of(two)["tokens"] == data_of(one)["tokens"]
+    assert losses_of(two) == pytest.approx(losses_of(one), rel=TOLERANCE)

@@ -13,8 +13,9 @@ from torch import Tensor
 from data.packed import default_cache, pack_shards
 from engine import config, evaluate, optim
 from engine.corpus import Documents
-from engine.loader import Batches, TokenStream
+from engine.loader import Batches
 from engine.model import GPT, IGNORE
+from engine.order import TokenStream
 from engine.schedule import learning_rate
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")

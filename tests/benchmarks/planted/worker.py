@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from engine import run
-from engine.loader import TokenStream
+from engine.order import TokenStream
 from engine.signals import Signals
 from engine.train import Pending, Trainer
 
@@ -31,9 +31,10 @@ def plant(fault: str) -> None:
 
 def _order() -> None:
     def order(self: TokenStream, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        starts = np.zeros(len(self.documents) + 1, np.int64)
-        np.cumsum(self.documents.lengths, out=starts[1:])
-        return np.arange(len(self.documents)), starts
+        documents = self.documents_of(epoch)
+        starts = np.zeros(len(documents) + 1, np.int64)
+        np.cumsum(documents.lengths, out=starts[1:])
+        return np.arange(len(documents)), starts
 
     def sequence(self: TokenStream, index: int, block: int) -> np.ndarray:
         return self.read(index * block, block + 1)
