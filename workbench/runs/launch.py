@@ -26,6 +26,7 @@ from workbench.errors import UserError
 from workbench.runs import recipes
 from workbench.runs.store import state_of
 
+LOCK_SECONDS = 3.0
 LOG_NAME = "engine.log"
 _children: list[subprocess.Popen[bytes]] = []  # kept, so that an ended engine is waited for and never a zombie
 
@@ -168,8 +169,9 @@ def start(run_dir: Path, variables: Mapping[str, str] | None = None) -> int:
     except ConfigError:
         processes = 1  # the engine says what is wrong with it, in the run's events
     try:
-        # Two who start it at once: one does, and has said so in process.json before the other looks.
-        with process.lock(run_dir) as ours, (run_dir / LOG_NAME).open("ab") as log:
+        # Two who start it at once: one does, and has said so in process.json before the other looks. A killed engine's
+        # threads may hold its lock for a moment longer than it is seen to live.
+        with process.lock(run_dir, LOCK_SECONDS) as ours, (run_dir / LOG_NAME).open("ab") as log:
             if not ours:
                 raise UserError(f"{run_dir.name} is already running, or being started by another process")
             _refuse_if_running(run_dir)
