@@ -19,7 +19,7 @@ demo: $(READY)
 
 # The one command that checks a change: style, types, arrows, tests.
 test: $(READY) check
-	$(BIN)/python -m pytest -m "not e2e and not slow"
+	$(BIN)/python -m pytest -n 2 -m "not e2e and not slow"
 
 check: $(READY)
 	$(BIN)/ruff format --check .
