@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import itertools
 import os
 import pty
 import select
@@ -73,12 +74,16 @@ class Watched:
         os.close(self.fd)
 
 
+_servers = itertools.count()
+
+
 def opened(words: Sequence[str], stages: Sequence[Callable[[str], bool]], seconds: float = 180) -> list[str] | None:
     """Run a program in tmux until its screen fulfils one condition after the other; a text of time, CPU and memory for
     each. None where there is no tmux: to read a screen takes a terminal that understands what is written to it."""
     if shutil.which("tmux") is None:
         return None
-    tmux = ["tmux", "-L", f"gptbench-bench-{os.getpid()}", "-f", os.devnull]
+    # A server of its own each time: the one before may still be ending.
+    tmux = ["tmux", "-L", f"gptbench-bench-{os.getpid()}-{next(_servers)}", "-f", os.devnull]
     command = "exec " + " ".join(shlex.quote(word) for word in words)
     subprocess.run([*tmux, "start-server", ";", "set", "-g", "exit-empty", "off"], check=True)
     began = time.perf_counter()
