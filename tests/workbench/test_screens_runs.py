@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.text import Text
 from textual.widgets import Input, Static
 
 from engine import process
@@ -221,3 +222,20 @@ async def test_runs_are_queued_and_show_their_place(runs: Path, until: Wait, mon
         finally:
             with contextlib.suppress(UserError):
                 queue.stop(runs)
+
+
+async def test_rows_take_the_colours_of_another_theme_at_once(runs: Path, until: Wait) -> None:
+    app = GptbenchApp(runs, clock=lambda: NOW)
+    async with app.run_test(size=(120, 36)) as pilot:
+        table = app.screen.query_one(Table)
+        await until(pilot, lambda: table.row_count == 3)
+
+        def styles() -> set[str]:
+            cells = (table.get_row_at(row)[1] for row in range(3))
+            return {str(cell.style) for cell in cells if isinstance(cell, Text)}
+
+        before = styles()
+        app.theme = "textual-light"
+        await pilot.pause()
+        await pilot.pause()
+        assert before and not styles() & before

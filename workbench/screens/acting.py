@@ -42,18 +42,19 @@ def ask(screen: WorkbenchScreen, site: Site, step: int | None = None, sets: Sequ
 
     def answered(answer: tuple[int, list[str]] | None) -> None:
         if answer is not None:
-            _in_thread(screen, lambda: _start_branch(screen, site.run_dir, *answer))
+            screen.in_thread(lambda: _start_branch(screen, site.run_dir, *answer))
 
     steps = [kept.step for kept in site.checkpoints]
     screen.app.push_screen(BranchDialog(f"Branch of {site.run_dir.name}", steps, check, sets, step), answered)
 
 
-def _start_branch(screen: WorkbenchScreen, run_dir: Path, step: int, sets: list[str]) -> None:
+def _start_branch(screen: WorkbenchScreen, run_dir: Path, step: int, sets: list[str]) -> str:
     from workbench.runs import launch
 
     made = launch.branch(run_dir, step, sets, screen.bench.runs_root)
     launch.start(made)
     screen.app.call_from_thread(screen.bench.open_run, made)
+    return ""
 
 
 def apply_fix(screen: WorkbenchScreen, run_dir: Path, cause: Mapping[str, Any]) -> None:
@@ -61,15 +62,16 @@ def apply_fix(screen: WorkbenchScreen, run_dir: Path, cause: Mapping[str, Any]) 
     raw = cause.get("action")
     action: Mapping[str, Any] = raw if isinstance(raw, Mapping) else {}
 
-    def work() -> None:
+    def work() -> str:
         from workbench.plateau.fixes import fix_of
         from workbench.probes.site import visit
 
         site = visit(run_dir) if action.get("kind") == "branch" else None
         found = fix_of(str(action.get("kind")), action.get("set") or {}, action.get("from_step"), site)
         screen.app.call_from_thread(_fix, screen, run_dir, cause, found, site)
+        return ""
 
-    _in_thread(screen, work)
+    screen.in_thread(work)
 
 
 def _fix(screen: WorkbenchScreen, run_dir: Path, cause: Mapping[str, Any], fix: Fix, site: Site | None) -> None:
@@ -100,9 +102,7 @@ def probe(screen: WorkbenchScreen, run_dir: Path, cause: Mapping[str, Any], fact
 
         def stop(yes: bool | None) -> None:
             if yes:
-                _in_thread(
-                    screen, lambda: conduct.stop(run_dir), "the probe ends behind its step; p goes on from there"
-                )
+                screen.in_thread(lambda: _stop_probe(run_dir))
 
         screen.app.push_screen(Confirm(f"Stop the probe of {conduct.current(run_dir)}? What is done stays."), stop)
         return
@@ -119,7 +119,7 @@ def probe(screen: WorkbenchScreen, run_dir: Path, cause: Mapping[str, Any], fact
 
     def start(yes: bool | None) -> None:
         if yes:
-            _in_thread(screen, lambda: _start_probe(run_dir, name), f"the probe of {name} has begun; p stops it")
+            screen.in_thread(lambda: _start_probe(run_dir, name))
 
     share = planned.get("cost_fraction") or 0.0
     question = f"Settle {name} by experiment? {planned.get('what')}. Costs {share:.1%} of the run's compute so far"
@@ -135,7 +135,14 @@ def _time(facts: Mapping[str, Any], share: float) -> str:
     return f", about {duration(share * seen / per_step * seconds)} at its pace" if seen and per_step and seconds else ""
 
 
-def _start_probe(run_dir: Path, name: str) -> None:
+def _stop_probe(run_dir: Path) -> str:
+    from workbench.probes import conduct
+
+    conduct.stop(run_dir)
+    return "the probe ends behind its step; p goes on from there"
+
+
+def _start_probe(run_dir: Path, name: str) -> str:
     from workbench.plateau.cause import cause_of
     from workbench.probes import conduct
 
@@ -143,27 +150,14 @@ def _start_probe(run_dir: Path, name: str) -> None:
     if cause is not None and cause.PROBE is not None:
         conduct.prepare(run_dir, name, cause.PROBE)
         conduct.start(run_dir, name)
+    return f"the probe of {name} has begun; p stops it"
 
 
 def _visit(screen: WorkbenchScreen, run_dir: Path, then: Callable[[Site], None]) -> None:
-    def work() -> None:
+    def work() -> str:
         from workbench.probes.site import visit
 
         screen.app.call_from_thread(then, visit(run_dir))
+        return ""
 
-    _in_thread(screen, work)
-
-
-def _in_thread(screen: WorkbenchScreen, work: Callable[[], object], said: str = "") -> None:
-    """Do it in a thread; what goes wrong is said in one line."""
-
-    def run() -> None:
-        try:
-            work()
-        except Exception as error:  # UserError and its kin carry one line; anything else still must not end the app
-            screen.app.call_from_thread(screen.say, str(error) or type(error).__name__, wrong=True)
-            return
-        if said:
-            screen.app.call_from_thread(screen.say, said)
-
-    screen.run_worker(run, thread=True, group="act", exit_on_error=False)
+    screen.in_thread(work)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import work
+from textual import on, work
 from textual.app import ComposeResult
 from textual.screen import Screen
 
 from workbench.screens.keys import MODES
+from workbench.screens.messages import Done
 from workbench.screens.repaint import FrugalCompositor
 from workbench.text import plain
 from workbench.widgets.key_bar import KeyBar
@@ -28,6 +30,13 @@ class WorkbenchScreen(Screen[None]):
     def __init__(self) -> None:
         super().__init__()
         self._compositor: FrugalCompositor = FrugalCompositor()
+
+    def on_mount(self) -> None:
+        """Hear of another theme."""
+        self.app.theme_changed_signal.subscribe(self, lambda theme: self.recolour())
+
+    def recolour(self) -> None:
+        """Make anew what holds colours of the theme that it was made in, as cells of tables do."""
 
     def on_screen_suspend(self) -> None:
         """Another screen paints from now on."""
@@ -55,6 +64,26 @@ class WorkbenchScreen(Screen[None]):
     def say(self, text: str, *, wrong: bool = False) -> None:
         """A short notice that goes away by itself; ``text`` may come from files."""
         self.notify(plain(text), severity="error" if wrong else "information", markup=False, timeout=8 if wrong else 4)
+
+    @on(Done)
+    def _done(self, message: Done) -> None:
+        self.say(message.text, wrong=message.wrong)
+
+    def in_thread(self, work: Callable[[], str], then: Callable[[bool], object] | None = None) -> None:
+        """Do in a thread what a person asked for; what ``work`` returns is said ("": nothing), or in one line what went
+        wrong. ``then`` is called behind it, in the same thread, with whether it is done."""
+
+        def run() -> None:
+            try:
+                said, done = work(), True
+            except Exception as error:  # UserError and its kin carry one line; anything else still must not end the app
+                said, done = str(error) or type(error).__name__, False
+            if said:
+                self.post_message(Done(said, wrong=not done))
+            if then is not None:
+                then(done)
+
+        self.run_worker(run, thread=True, group="act", exit_on_error=False)
 
     def copy(self, text: str) -> None:
         """Put text on the terminal's clipboard (OSC 52), and into a file for terminals that have none."""

@@ -18,7 +18,7 @@ from workbench.screens.clusters_pane import ClustersPane
 from workbench.screens.columns_pane import ColumnsPane
 from workbench.screens.documents_pane import DocumentsPane
 from workbench.screens.keys import DATA, bindings
-from workbench.screens.messages import CatalogueRead, Counted, Done, OpenDocument, Worked
+from workbench.screens.messages import CatalogueRead, Counted, OpenDocument, Worked
 from workbench.screens.options import Options
 from workbench.screens.pane import Pane
 from workbench.screens.recipe_pane import RecipeChosen, RecipePane
@@ -372,10 +372,6 @@ class DataScreen(WorkbenchScreen):
         if self.catalogue is not None and self.catalogue.files:
             self.query_one(ContentSwitcher).current = "shards-view"
         self.refresh_bindings()
-
-    @on(Done)
-    def _done(self, message: Done) -> None:
-        self.say(message.text, wrong=message.wrong)
 
     # Showing
 

@@ -214,6 +214,10 @@ class LaunchScreen(StartKeys):
         self._show_options()
         self._replan()
 
+    def recolour(self) -> None:
+        """Options changed by hand stand out."""
+        self._show_options()
+
     def _show_options(self) -> None:
         changed = self.app.theme_variables.get("text-warning", "")[:7]
         rows: dict[str, list[str | Text]] = {}
@@ -251,10 +255,6 @@ class LaunchScreen(StartKeys):
     def _shards_counted(self, message: ShardsCounted) -> None:
         self.bench.statistics[message.paths] = message.figures
         self._replan()
-
-    @on(Done)
-    def _done(self, message: Done) -> None:
-        self.say(message.text, wrong=message.wrong)
 
     # Work
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from textual import work
-
 from workbench.errors import UserError
 from workbench.screens.base import WorkbenchScreen
-from workbench.screens.messages import Done
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ class QueueKeys(WorkbenchScreen):
             queue.start(root)
             return f"{_named(added)} queued at place {places[0]}" + (f" to {places[-1]}" if len(places) > 1 else "")
 
-        self._change(change)
+        self.in_thread(change, lambda done: self.look_again())
 
     def action_queue_process(self) -> None:
         """Start the queue's process, or end it."""
@@ -107,15 +103,7 @@ class QueueKeys(WorkbenchScreen):
                 f"the queue starts the next run when a GPU, or without one the CPU, is free: {len(state.places)} wait"
             )
 
-        self._change(change)
-
-    @work(thread=True, group="queue", exit_on_error=False)
-    def _change(self, change: Callable[[], str]) -> None:
-        try:
-            self.post_message(Done(change()))
-        except Exception as error:  # UserError carries one line; nothing here may end the app
-            self.post_message(Done(str(error) or type(error).__name__, wrong=True))
-        self.look_again()
+        self.in_thread(change, lambda done: self.look_again())
 
 
 def _named(runs: list[Path]) -> str:

@@ -199,10 +199,6 @@ class RunScreen(CauseKeys, ChartKeys):
             flat = message.diagnosis.get("verdict") == "plateau"
             self.look(plateau=trend.get("first_step") if flat else None)
 
-    @on(Done)
-    def _done(self, message: Done) -> None:
-        self.say(message.text, wrong=message.wrong)
-
     # Charts
 
     @on(ChartView.Resized)
@@ -395,19 +391,18 @@ class RunScreen(CauseKeys, ChartKeys):
             return
         self.post_message(Diagnosed(message.run_dir, answer))
 
-    @work(thread=True, group="act", exit_on_error=False)
-    def _act(self, run_dir: Path, said: str, act: Callable[[Path], object]) -> None:
-        try:
-            result = act(run_dir)
-        except Exception as error:  # UserError and its kin carry one line; anything else still must not end the app
-            self.post_message(Done(str(error) or type(error).__name__, wrong=True))
-            return
-        self.post_message(Done(said or str(result)))
-        if self.feed is not None:
-            self.feed.pause(False)
-
     def _do(self, said: str, act: Callable[[Path], object]) -> None:
-        if self.bench.run_dir is None:
+        run_dir = self.bench.run_dir
+        if run_dir is None:
             self.say(NO_RUN, wrong=True)
-        else:
-            self._act(self.bench.run_dir, said, act)
+            return
+
+        def acted() -> str:
+            result = act(run_dir)
+            return said or str(result)
+
+        def look(done: bool) -> None:
+            if done and self.feed is not None:
+                self.feed.pause(False)
+
+        self.in_thread(acted, look)

@@ -18,7 +18,6 @@ from textual.worker import get_current_worker
 
 from workbench.errors import UserError
 from workbench.screens.keys import RUNS, bindings
-from workbench.screens.messages import Done
 from workbench.screens.queue_keys import QueueKeys, QueueState, line_of, look
 from workbench.text import plain
 from workbench.widgets.format import UNKNOWN, bar, count, duration, loss
@@ -97,6 +96,10 @@ class RunsScreen(QueueKeys):
         """Begin to watch the folder."""
         self.place(_short(self.bench.runs_root))
         self._watch()
+
+    def recolour(self) -> None:
+        """Rows hold the colours of their states."""
+        self._show()
 
     def on_screen_resume(self) -> None:
         """Look again."""
@@ -314,25 +317,18 @@ class RunsScreen(QueueKeys):
 
         self._do("resumed", launch.resume)
 
-    @on(Done)
-    def _done(self, message: Done) -> None:
-        self.say(message.text, wrong=message.wrong)
-
     def _do(self, said: str, act: Callable[[Path], object]) -> None:
         if run_dir := self._current():
             self._act(run_dir, f"{said} {run_dir.name}", act)
         else:
             self.say("no run under the cursor", wrong=True)
 
-    @work(thread=True, group="act", exit_on_error=False)
     def _act(self, run_dir: Path, said: str, act: Callable[[Path], object]) -> None:
-        try:
+        def acted() -> str:
             act(run_dir)
-        except Exception as error:  # UserError and its kin carry one line; nothing here may end the app
-            self.post_message(Done(str(error) or type(error).__name__, wrong=True))
-            return
-        self.post_message(Done(said))
-        self.look_again()
+            return said
+
+        self.in_thread(acted, lambda done: self.look_again() if done else None)
 
     def look_again(self) -> None:
         """List runs and queue anew; called in a thread."""
