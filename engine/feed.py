@@ -20,8 +20,8 @@ import numpy.typing as npt
 
 from data import remote, workers
 from data.files import ShardError, identify
-from data.footers import Footer
 from data.packed import Cancelled, Pack, is_pack, pack_folder, pack_shards
+from data.survey import Shard
 from engine import config
 from engine.corpus import Documents, without
 from engine.errors import RunError
@@ -41,7 +41,7 @@ class Feed:
     """
 
     def __init__(
-        self, shards: Sequence[Footer], data: config.Data, cache: Path, *, check: Callable[[Pack], None],
+        self, shards: Sequence[Shard], data: config.Data, cache: Path, *, check: Callable[[Pack], None],
         skipped: Collection[str] = (), packs: bool = True, told: Path | None = None,
     ) -> None:  # fmt: skip
         self.shards = list(shards)

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from data.files import FileIdentity
-from data.footers import Footer, stated_tokens, survey
 from data.packed import Pack, default_cache, inputs
+from data.survey import Shard, stated_tokens, survey
 from engine import config
 from engine.config import Config
 from engine.corpus import Documents, Split, positions, split, unique_documents, without
@@ -96,7 +96,7 @@ def prepare(
     return prepared
 
 
-def _survey(c: Config, before: dict[str, Any] | None, path: Path, errors: list[dict[str, Any]]) -> list[Footer]:
+def _survey(c: Config, before: dict[str, Any] | None, path: Path, errors: list[dict[str, Any]]) -> list[Shard]:
     shards = survey(
         inputs(c.data.paths), encoding=c.data.encoding, column=c.data.column, cache=cache_of(c.data),
         on_error=lambda name, error: errors.append({"file": name, "error": str(error)}),
@@ -107,7 +107,7 @@ def _survey(c: Config, before: dict[str, Any] | None, path: Path, errors: list[d
         for file in before["files"]:
             if file["path"] in gone:
                 identity = FileIdentity(**{k: file[k] for k in FileIdentity.__dataclass_fields__})
-                shards.append(Footer(identity.path, identity, None))
+                shards.append(Shard(identity.path, identity, None))
         errors[:] = [e for e in errors if e["file"] not in gone]
         errors += [e for e in before.get("errors", []) if e.get("skipped")]
         shards.sort(key=lambda s: s.path)
@@ -137,7 +137,8 @@ def _begin(
         return None
     parts = _split(c, rows, documents, given)
     hashes = np.zeros((0, 2), np.uint64) if given is not None else parts.held_out_unique.hashes
-    feed.cut(first, c.data.shuffle_window or WINDOW if before is None else before["order"]["window"], hashes)
+    window = c.data.shuffle_window or WINDOW if before is None else before["order"]["window"]
+    feed.cut(first, window, hashes)
     packs = [pack for pack in taken if pack is not None]
     planned = before.get("planned_tokens") if before is not None else None
     if stated is not None and (planned := _planned(feed, taken, stated, parts, given)) is None:
@@ -147,7 +148,7 @@ def _begin(
     files = [{**shard.identity.to_dict(), "documents": None, "tokens": None} for shard in by_path]
     facts = facts_of(c, files, held, None, errors)
     facts["order"] = {
-        "kind": WINDOWS, "window": c.data.shuffle_window or WINDOW if before is None else before["order"]["window"],
+        "kind": WINDOWS, "window": window,
         "first": first, "held_out": hashlib.sha256(parts.held_out_unique.hashes.tobytes()).hexdigest()[:16],
     }  # fmt: skip
     facts["planned_tokens"] = planned

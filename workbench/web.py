@@ -132,10 +132,7 @@ class WebServer(Server):
             return "this page belongs to another site"
         if self.token:
             given = (request.query.get("token"), request.cookies.get(_cookie(request)))
-            known = any(
-                hmac.compare_digest(text.encode(errors="replace"), self.token.encode()) for text in given if text
-            )
-            return None if known else "open the address that gptbench printed, with its token"
+            return None if any(map(self._is_token, given)) else "open the address that gptbench printed, with its token"
         if not is_loopback(host):
             return "without a token only localhost is served"
         peer, own = (request.get_extra_info(name) for name in ("peername", "sockname"))

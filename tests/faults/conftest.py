@@ -15,9 +15,11 @@ import pytest
 
 from engine import process
 from engine.config import resolve
-from tests.engine.conftest import TINY, texts_of, write_shard
+from tests.engine.conftest import TINY, cache, shard
 from tests.faults.programs import engine
 from tests.faults.tally import Table, Tally
+
+__all__ = ["cache", "shard"]  # fixtures that pytest finds here
 
 MakeRun = Callable[..., Path]
 _table = Table()
@@ -54,18 +56,6 @@ def fault(request: pytest.FixtureRequest) -> Iterator[Tally]:
     yield tally
     if tally.failures:
         pytest.fail(f"{len(tally.failures)} not survived\n" + "\n".join(tally.failures), pytrace=False)
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Packs that tests share."""
-    return tmp_path_factory.mktemp("packs")
-
-
-@pytest.fixture(scope="session")
-def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A shard of 60 documents."""
-    return write_shard(tmp_path_factory.mktemp("shards") / "a.parquet", texts_of(60))
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ or that it goes on from.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import os
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from engine import config
 from workbench.runs.facts import Facts, facts_of_run
 from workbench.runs.follow import read_whole
 from workbench.runs.history import History
-from workbench.runs.store import read_verdict, state_of
+from workbench.runs.store import Stamp, created, read_verdict, stamp_of, state_of
 
 MOST = 24  # anchors read at most, the newest
 _SICK = ("overfitting", "diverging")
@@ -36,66 +37,29 @@ class Anchor:
 def find(run_dir: Path) -> list[Anchor]:
     """Anchors of a run among its neighbours in the runs folder, the newest first; none for an imported run."""
     run_dir = Path(run_dir)
-    mine = _judged_on(run_dir)
-    if mine is None:
-        return []
-    own = _configuration(run_dir)
+    mine, stamp = _judged_on(run_dir), stamp_of(str(run_dir))
+    own = None if stamp is None else _configuration(run_dir, stamp)
     found: list[Anchor] = []
+    if mine is None or own is None:
+        return found
     with contextlib.suppress(OSError):
         folders = [Path(entry.path) for entry in os.scandir(run_dir.parent) if entry.is_dir()]
         alike = [f for f in folders if f.name != run_dir.name and _judged_on(f) == mine]
-        for folder in sorted(alike, key=_created, reverse=True):
+        for folder in sorted(alike, key=created, reverse=True):
             if len(found) >= MOST:
                 break
-            if (anchor := _anchor(folder, run_dir, own)) is not None:
+            if (stamp := stamp_of(str(folder))) is None or (other := _configuration(folder, stamp)) is None:
+                continue
+            if _comparable(own, run_dir, other, folder) and (anchor := _read(folder, stamp)) is not None:
                 found.append(anchor)
     return found
 
 
-def _anchor(folder: Path, run_dir: Path, own: config.Config | None) -> Anchor | None:
-    other = _configuration(folder)
-    if own is None or other is None or _descends(other, run_dir) or _descends(own, folder):
-        return None
-    if (other.model.family, other.optim.kind, other.model.block_size) != (
-        own.model.family, own.optim.kind, own.model.block_size,
-    ):  # fmt: skip
-        return None
-    stamp = _stamp(folder)
-    known, kept = _known.get(folder, (None, None))
-    if known != stamp:
-        kept = _read(folder)
-        _known[folder] = (stamp, kept)
-    return kept
-
-
-def _read(folder: Path) -> Anchor | None:
-    with contextlib.suppress(OSError, ValueError):
-        if state_of(folder) == "finished" and read_verdict(folder) not in _SICK:
-            history = read_whole(folder)
-            return Anchor(folder.name, history, facts_of_run(folder, history))
-    return None
-
-
-Stamp = tuple[tuple[int, int], ...]
-_known: dict[Path, tuple[Stamp | None, Anchor | None]] = {}
-
-
-def _judged_on(folder: Path) -> bytes | None:
-    """A hash of the held-out documents and of how many tokens of each are read; None where they are not known."""
-    digest = hashlib.blake2b(digest_size=16)
-    try:
-        for name in ("documents", "tokens"):
-            digest.update((folder / "evals" / f"heldout-{name}.npy").read_bytes())
-    except OSError:
-        return None
-    return digest.digest()
-
-
-def _configuration(folder: Path) -> config.Config | None:
-    try:
-        return config.load(folder / "config.toml")
-    except config.ConfigError:
-        return None
+def _comparable(own: config.Config, run_dir: Path, other: config.Config, folder: Path) -> bool:
+    if _descends(other, run_dir) or _descends(own, folder):
+        return False
+    first, second = ((c.model.family, c.optim.kind, c.model.block_size) for c in (own, other))
+    return first == second
 
 
 def _descends(run: config.Config, from_dir: Path) -> bool:
@@ -103,19 +67,35 @@ def _descends(run: config.Config, from_dir: Path) -> bool:
     return any(from_dir.name in Path(origin).parts for origin in origins if origin)
 
 
-def _created(folder: Path) -> float:
+def _judged_on(folder: Path) -> bytes | None:
+    """A hash of the held-out documents and of how many tokens of each are read; None where they are not known."""
+    paths = [folder / "evals" / f"heldout-{name}.npy" for name in ("documents", "tokens")]
     try:
-        return (folder / "config.toml").stat().st_mtime
+        return _hash(*paths, *(path.stat().st_mtime_ns for path in paths))
     except OSError:
-        return 0.0
+        return None
 
 
-def _stamp(folder: Path) -> Stamp:
-    sizes = []
-    for name in ("config.toml", "events.jsonl", "diagnosis.json"):
-        try:
-            stat = (folder / name).stat()
-            sizes.append((stat.st_size, stat.st_mtime_ns))
-        except OSError:
-            sizes.append((-1, 0))
-    return tuple(sizes)
+# An explanation comes with every evaluation, and neighbours seldom change: what was read of one is kept until it does.
+
+
+@functools.lru_cache(maxsize=8192)
+def _hash(documents: Path, tokens: Path, *changed: int) -> bytes:
+    return hashlib.blake2b(documents.read_bytes() + tokens.read_bytes(), digest_size=16).digest()
+
+
+@functools.lru_cache(maxsize=1024)
+def _configuration(folder: Path, stamp: Stamp) -> config.Config | None:
+    try:
+        return config.load(folder / "config.toml")
+    except config.ConfigError:
+        return None
+
+
+@functools.lru_cache(maxsize=4 * MOST)
+def _read(folder: Path, stamp: Stamp) -> Anchor | None:
+    with contextlib.suppress(OSError, ValueError):
+        if state_of(folder) == "finished" and read_verdict(folder) not in _SICK:
+            history = read_whole(folder)
+            return Anchor(folder.name, history, facts_of_run(folder, history))
+    return None

@@ -69,7 +69,7 @@ def list_runs(root: Path) -> list[RunSummary]:
     for name in names:
         folder = Path(name)
         try:
-            if (stamp := _stamp(name)) is None:
+            if (stamp := stamp_of(name)) is None:
                 continue
             before = known.get(name)
             if before is None or before[0] != stamp or before[1].state == "running":
@@ -87,7 +87,7 @@ _known: dict[Path, dict[str, tuple[Stamp, RunSummary]]] = {}
 _WATCHED = ("config.toml", "facts.toml", events.FILE_NAME, process.FILE_NAME, "diagnosis.json", NOTE_NAME)
 
 
-def _stamp(folder: str) -> Stamp | None:
+def stamp_of(folder: str) -> Stamp | None:
     """Size and time of the files that a summary is made of; None for what is no run."""
     sizes = []
     for file in _WATCHED:
@@ -155,7 +155,7 @@ def summarise(run_dir: Path) -> RunSummary:
         max_steps=history.max_steps,
         val_loss=None if math.isnan(loss) else loss,
         verdict=read_verdict(run_dir),
-        created=_created(run_dir),
+        created=created(run_dir),
         tokens_per_s=None if math.isnan(speed) else speed,
         note=read_note(run_dir),
     )
@@ -219,7 +219,8 @@ def _newest_eval(block: bytes) -> bytes:
     return line if at >= 0 and b'"eval"' in line else b""
 
 
-def _created(run_dir: Path) -> float:
+def created(run_dir: Path) -> float:
+    """When a run was made, Unix seconds; 0 where its directory does not tell."""
     for name in ("config.toml", "facts.toml"):
         try:
             return (run_dir / name).stat().st_mtime

@@ -18,7 +18,7 @@ TOKEN_COLUMN = "token_count"  # FineWeb's name for the tokens of a document, wit
 
 
 @dataclass(frozen=True)
-class Footer:
+class Shard:
     """A shard as it lies there. ``pack``: its pack's folder; None while it is not packed."""
 
     path: str
@@ -28,26 +28,26 @@ class Footer:
 
 def survey(
     paths: Sequence[str], *, encoding: str, column: str, cache: Path, on_error: Callable[[str, ShardError], None]
-) -> list[Footer]:
+) -> list[Shard]:
     """The shards of ``paths`` whose footer can be read, in their order; ``on_error`` is told of the others."""
 
-    def look(path: str) -> Footer | ShardError:
+    def look(path: str) -> Shard | ShardError:
         try:
             if is_pack(path):
-                return Footer(path, Pack.open(path, verify=False).identity, Path(path))
+                return Shard(path, Pack.open(path, verify=False).identity, Path(path))
             identity = identify(path)
             folder = pack_folder(identity, encoding, column, cache)
-            return Footer(path, identity, folder if folder.exists() else None)
+            return Shard(path, identity, folder if folder.exists() else None)
         except ShardError as error:
             return error
 
     found = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for path, footer in zip(paths, pool.map(look, paths), strict=True):
-            if isinstance(footer, Footer):
-                found.append(footer)
+        for path, shard in zip(paths, pool.map(look, paths), strict=True):
+            if isinstance(shard, Shard):
+                found.append(shard)
             else:
-                on_error(path, footer)
+                on_error(path, shard)
     return found
 
 
