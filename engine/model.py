@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine import config as config_module
-from engine.attention import Attention, Positions, positions, rotary_table
+from engine.attention import Attention, Positions, documents_of, positions, rotary_table
 from engine.gelu import gelu
 from engine.head import IGNORE, capped, lean_cross_entropy, load_kernel, token_losses
 from engine.plan import mlp_width
@@ -96,13 +96,17 @@ class GPT(nn.Module):
     """The model. Called with targets it returns their loss; without, the logits.
 
     Initialised from torch's default generator: seed it first. Input is int64 [B, T], T at most ``block_size``.
+
+    ``separator`` is the token that stands between documents; with ``document_mask`` it must be known, else ValueError.
     """
 
     table: Tensor | None
 
-    def __init__(self, c: config_module.Model) -> None:
+    def __init__(self, c: config_module.Model, separator: int | None = None) -> None:
         super().__init__()
-        self.config = c
+        self.config, self.separator = c, separator
+        if c.document_mask and separator is None:
+            raise ValueError("model.document_mask needs the token that stands between documents")
         with torch.device("meta"):  # torch's own initialisation of a layer would be thrown away, and takes seconds
             self.wte = nn.Embedding(c.vocab_size, c.n_embd)
             if c.positions == "learned":
@@ -161,7 +165,10 @@ class GPT(nn.Module):
     def hidden(self, tokens: Tensor) -> Tensor:
         """Final hidden states [B, T, C] of tokens [B, T]."""
         x = self.embed(tokens)
-        p = positions(self.config, tokens.shape[1], tokens.device, self.table)
+        documents = None
+        if self.config.document_mask and self.separator is not None:
+            documents = documents_of(tokens, self.separator)
+        p = positions(self.config, tokens.shape[1], tokens.device, self.table, documents)
         for block in self.h:
             x = block(x, p)
         x = self.ln_f(x)

@@ -94,7 +94,8 @@ def memory_parts(config: Config, *, device: str = "cuda", compiled: bool | None 
       where the residual stream is compiled in bfloat16, else float32) and what comes out of them, q, k and v, the two
       of them that are normalised or rotated once more, attention's output, the MLP before and behind what is not
       linear. With dropout also its masks: 1 byte each where it is fused, on a CPU a float32 mask and its input, and
-      there attention falls back to the plain way, with T x H float32 scores and mask, several times over.
+      there attention falls back to the plain way, with T x H float32 scores and mask, several times over. Document
+      masks take T float32 a token on a CPU, of each kind of layer (windows, none); on CUDA next to nothing.
     * ``head``: the rows of logits that stand at a time, the head's weights in the training dtype, and their float32
       gradient, which waits beside the embedding's own.
     * ``overhead``: the process itself (CPU, where memory is the resident set), workspaces (CUDA).
@@ -120,6 +121,10 @@ def memory_parts(config: Config, *, device: str = "cuda", compiled: bool | None 
             per_layer_bytes += 2 * c
         else:
             per_layer_bytes += 2 * (4 + w) * c + m.n_head * m.block_size * 4 * 4
+    masks = 0
+    if m.document_mask and kind == "cpu":
+        kinds = len({window_of(m, layer) for layer in range(m.n_layer)})
+        masks = 4 * kinds * m.block_size * (m.n_head if m.positions == "alibi" else 1)
     # As engine.head.head_rows has it, which cannot be imported without torch; and bytes a logit while it stands.
     rows, each = (256, 4) if kind == "cpu" else (8192, w)
     outside = 5 * w if kind == "cuda" else 4 + w + 4 + w  # embedded, and the final states with their gradient
@@ -129,7 +134,7 @@ def memory_parts(config: Config, *, device: str = "cuda", compiled: bool | None 
         "gradients": 4 * parameters,
         "optimizer": 8 * parameters - 4 * matrices,
         "casts": 2 * parameters if half else 0,
-        "activations": int(tokens * (m.n_layer * per_layer_bytes + outside * c)),
+        "activations": int(tokens * (m.n_layer * per_layer_bytes + outside * c + masks)),
         "head": min(tokens, rows) * m.vocab_size * each + (4 + w) * m.vocab_size * c,
         "overhead": OVERHEAD[kind],
     }

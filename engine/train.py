@@ -69,7 +69,7 @@ class Trainer:
         self.flops = plan.flops_per_token(config.model)
         self.peak = plan.peak_flops(device.name) if device.type == "cuda" else None
         torch.manual_seed(config.train.seed)
-        self.model = GPT(config.model)
+        self.model = GPT(config.model, data.eot)
         self.stream = TokenStream(data.source, config.train.seed)
 
     def build(self) -> None:
