@@ -300,6 +300,11 @@ def is_shard(value: Tensor) -> bool:
     return hasattr(value, "full_tensor")
 
 
+def local(value: Tensor) -> Tensor:
+    """What this rank holds of a shard, in the same memory; any other tensor as it is."""
+    return cast(Any, value).to_local() if is_shard(value) else value
+
+
 def whole(value: Tensor) -> Tensor:
     """The tensor that a shard is of, gathered from all ranks; any other tensor as it is."""
     return cast(Any, value).full_tensor() if is_shard(value) else value

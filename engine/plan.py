@@ -156,7 +156,8 @@ def memory_needed(config: Config, *, device: str = "cuda", compiled: bool | None
     The peak lies where the backward pass begins: all activations stand, the head's own buffers or the first
     gradients beside them. Gradients of the layers grow only as activations are freed; with gradient accumulation
     they stand throughout. See ``memory_parts`` for what is counted. With ``shards`` processes that share the model,
-    each holds that part of the weights, gradients and moments (what one block's whole weights take is not counted).
+    each holds that part of the weights, gradients and moments, and of what Muon orthogonalises (what one block's whole
+    weights take is not counted).
     """
     part = memory_parts(config, device=device, compiled=compiled)
     for name in ("weights", "gradients", "optimizer"):
@@ -165,7 +166,7 @@ def memory_needed(config: Config, *, device: str = "cuda", compiled: bool | None
     forward = part["casts"] + part["activations"] + part["head"]
     if config.train.grad_accum > 1 or any(batch > config.train.micro_batch for _, batch in config.stages):
         forward += part["gradients"]
-    update = part["gradients"] + 4 * config.model.vocab_size * config.model.n_embd + 16 * muon_parameters(config)
+    update = part["gradients"] + 4 * config.model.vocab_size * config.model.n_embd + 16 * muon_parameters(config) // shards
     return always + max(forward, update)
 
 
