@@ -28,8 +28,8 @@ class Positions:
     Attributes:
         rotation: cosines and sines, float32 [T, D / 2] each, for rotary positions.
         slopes: float32 [n_head], ALiBi's.
-        masks: explicit mask or bias for SDPA by window, [T, T] or [n_head, T, T], with documents [B, 1 or n_head, T, T];
-            no entry: plain causal attention.
+        masks: explicit mask or bias for SDPA by window, [T, T] or [n_head, T, T]; with documents
+            [B, 1 or n_head, T, T]; no entry: plain causal attention.
         blocks: FlexAttention's block mask by window, in place of ``masks``.
     """
 

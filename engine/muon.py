@@ -10,7 +10,7 @@ Sharded matrices keep their momentum in shards; for the orthogonalisation they a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -97,7 +97,9 @@ class MuonAdamW(torch.optim.AdamW):
         torch._foreach_add_(parameters, dealt.give_back(moves))
 
 
-def _move(targets: list[Tensor], splits: list[list[int]], updates: list[Tensor], rate: float, keep: Any) -> None:
+def _move(
+    targets: list[Tensor], splits: list[list[int]], updates: Sequence[Tensor], rate: float, keep: Any
+) -> None:  # fmt: skip
     """Move ``targets`` against the orthogonal factors of ``updates``, piece by piece; all pieces of a shape at once."""
     pieces: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
     for target, split, update in zip(targets, splits, updates, strict=True):

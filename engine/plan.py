@@ -166,7 +166,9 @@ def memory_needed(config: Config, *, device: str = "cuda", compiled: bool | None
     forward = part["casts"] + part["activations"] + part["head"]
     if config.train.grad_accum > 1 or any(batch > config.train.micro_batch for _, batch in config.stages):
         forward += part["gradients"]
-    update = part["gradients"] + 4 * config.model.vocab_size * config.model.n_embd + 16 * muon_parameters(config) // shards
+    update = (
+        part["gradients"] + 4 * config.model.vocab_size * config.model.n_embd + 16 * muon_parameters(config) // shards
+    )
     return always + max(forward, update)
 
 

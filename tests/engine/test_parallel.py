@@ -41,8 +41,8 @@ sys.exit(main(["train", sys.argv[1]]))
 """
 
 
-# Muon over shards beside Muon over whole matrices: equal steps, and one that is left out. Five ranks, four matrices, and
-# rows that do not divide evenly.
+# Muon over shards beside Muon over whole matrices: equal steps, and one that is left out. Five ranks, four matrices,
+# and rows that do not divide evenly.
 SHARDED_MUON = """
 import torch
 from engine import optim, parallel
