@@ -183,11 +183,15 @@ class Ranks:
 
     def agree(self, value: bool) -> bool:
         """Whether it is so on any rank. Every rank must ask at the same place."""
+        return self.highest(int(value)) > 0
+
+    def highest(self, value: int) -> int:
+        """The highest of all ranks' numbers. Every rank must ask at the same place."""
         if self.size == 1:
             return value
-        flag = torch.tensor(float(value))
+        flag = torch.tensor(value)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag)
+        return int(flag)
 
     @contextmanager
     def in_turn(self, stopping: Callable[[], bool]) -> Iterator[None]:

@@ -31,6 +31,7 @@ from engine.record import Past, Recorder
 from engine.schedule import learning_rate
 from engine.system import Watch
 
+WAIT = 2  # the next step waits for shards
 BAD_STEPS = 5  # steps in a row without a finite loss and gradient that end a run
 
 
@@ -59,6 +60,7 @@ class Trainer:
         self.stopping = lambda: self.ranks.agree(stopping())
         self.step = 0
         self.heldout: dict[str, float] | None = None  # step and loss of the newest held-out evaluation
+        self.missing = 0 if data.feed is None else WAIT  # shards that are still packed: see _missing
         self.idle = 0.0  # seconds that the next step has waited for shards to be packed
         self.origin = 0, 0  # step and position that the run branched off at
         self.saved: int | None = None  # step of the newest good checkpoint
@@ -223,7 +225,9 @@ class Trainer:
         """
         begin, told = time.perf_counter(), False
         while not self.stopping():
-            if self.data.feed is None or not self.ranks.agree(not self.stream.covers(self.position(self.step + 1))):
+            if self.missing:  # once all is packed on every rank, they need not agree on it any more
+                self.missing = self.ranks.highest(self._missing())
+            if self.missing < WAIT:
                 self.idle = time.perf_counter() - begin
                 return True
             if not told and time.perf_counter() - begin > 1:
@@ -232,6 +236,12 @@ class Trainer:
                 self.record.flush()
             time.sleep(0.02)
         return False
+
+    def _missing(self) -> int:
+        """``WAIT`` where shards of the next step are not packed yet, 1 where only later ones are not, else 0."""
+        if not self.stream.covers(self.position(self.step + 1)):
+            return WAIT
+        return int(not self.stream.source.ready(self.stream.source.windows))
 
     def _watch(self) -> Watch:
         """What records ``system`` events, on rank 0."""
