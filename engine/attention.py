@@ -21,6 +21,9 @@ from engine import config as config_module
 from engine.plan import window_of
 
 
+BLOCK = 128  # queries, and keys, of a block of FlexAttention's masks
+
+
 @dataclass(frozen=True, eq=False)
 class Positions:
     """What attention needs to know of the positions of a sequence of T tokens.
@@ -111,8 +114,12 @@ def _mask(
 
 
 def _block_mask(window: int, length: int, device: torch.device, documents: Tensor | None) -> Any:
-    """Inside the compiled step, where looking at every pair of tokens is one small kernel."""
-    from torch.nn.attention.flex_attention import create_block_mask
+    """FlexAttention's block mask: which blocks of pairs it visits, and which of those need no mask.
+
+    As documents follow each other, the first and the last one of a block tell what it shares with another (as in
+    modded-nanogpt): nobody looks at every pair, and it takes a few small kernels, compiled or not.
+    """
+    from torch.nn.attention.flex_attention import BlockMask
 
     def seen(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return (q >= k) & (q - k < window)
@@ -121,9 +128,27 @@ def _block_mask(window: int, length: int, device: torch.device, documents: Tenso
         assert documents is not None
         return seen(batch, head, q, k) & (documents[batch, q] == documents[batch, k])
 
-    if documents is None:
-        return create_block_mask(seen, None, None, length, length, device=str(device))
-    return create_block_mask(same, len(documents), None, length, length, device=str(device))
+    begin = torch.arange(0, length, BLOCK, device=device)
+    end = (begin + BLOCK).clamp(max=length) - 1
+    nearest, farthest = begin[:, None] - end, end[:, None] - begin  # how far a block's queries look back for its keys
+    filled = end - begin + 1 == BLOCK
+    some = ((farthest >= 0) & (nearest < window))[None]
+    whole = ((nearest >= 0) & (farthest < window) & filled[:, None] & filled)[None]
+    if documents is not None:
+        first, last = documents[:, begin], documents[:, end]
+        some = some & (last[:, None, :] >= first[:, :, None])
+        whole = whole & (first[:, None, :] == last[:, :, None])
+    tables = [_listed(mask.unsqueeze(1)) for mask in (some & ~whole, whole)]
+    return BlockMask.from_kv_blocks(
+        *tables[0], *tables[1], BLOCK_SIZE=BLOCK, mask_mod=seen if documents is None else same,
+        seq_lengths=(length, length),
+    )  # fmt: skip
+
+
+def _listed(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row of a boolean mask how many are true, and their columns before the others', int32."""
+    columns = mask.argsort(dim=-1, descending=True, stable=True)
+    return mask.sum(-1, dtype=torch.int32), columns.to(torch.int32)
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, p: Positions, window: int, scale: float) -> Tensor:

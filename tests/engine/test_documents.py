@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
+from torch.nn.attention.flex_attention import create_block_mask
 
 from data.packed import Pack
 from engine import attention, evaluate, plan
@@ -134,6 +136,39 @@ def test_flex_attention_sees_what_the_explicit_mask_shows(window: int, kind: str
                 q, k, v, attn_mask=p.masks[w], scale=0.25, enable_gqa=True
             ),
         )  # fmt: skip
+
+
+@pytest.mark.parametrize("length", [100, 256, 520])
+@pytest.mark.parametrize("window", [1, 64, 129, 10_000])
+@pytest.mark.parametrize("masked", [False, True])
+def test_block_masks_list_the_blocks_that_are_seen(length: int, window: int, masked: bool) -> None:
+    documents = (torch.rand(3, length) < 0.02).cumsum(1, dtype=torch.int32) if masked else None
+    found = attention._block_mask(window, length, torch.device("cpu"), documents)
+    wanted = create_block_mask(found.mask_mod, 3 if masked else 1, 1, length, length, device="cpu")
+    assert found.shape == wanted.shape
+    for kind in ("kv", "full_kv", "q", "full_q"):
+        counts, columns = getattr(found, f"{kind}_num_blocks"), getattr(found, f"{kind}_indices")
+        assert (counts == getattr(wanted, f"{kind}_num_blocks")).all()
+        listed = torch.arange(columns.shape[-1]) < counts[..., None]
+        assert (columns == getattr(wanted, f"{kind}_indices"))[listed].all()
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+def test_other_documents_are_no_other_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block compiled by itself takes each batch's mask as an input."""
+    model = model_of(["model.family=modern", "model.window=6"])
+    counter = CompileCounter()
+    block = torch.compile(model.h[0], backend=counter, fullgraph=True)
+    tokens, _ = sequences()
+    x = torch.randn(*tokens.shape, 32)
+    with torch.no_grad():
+        for batch in (tokens, tokens.flip(0), torch.full_like(tokens, EOT)):
+            documents = attention.documents_of(batch, EOT)
+            p = attention.positions(model.config, T, torch.device("cpu"), documents=documents)
+            masks = {6: attention._block_mask(6, T, torch.device("cpu"), documents)}
+            flex = attention.Positions(p.rotation, p.slopes, {}, masks)
+            torch.testing.assert_close(block(x, flex), model.h[0](x, p))
+    assert counter.frame_count == 1
 
 
 def test_it_is_one_graph() -> None:
