@@ -12,10 +12,11 @@ from engine.config import Config
 from engine.schedule import cooldown_begin, learning_rate
 
 __all__ = [
-    "Plan", "flops_per_token", "memory_needed", "memory_parts", "mlp_width", "parameter_count", "peak_flops", "plan",
-    "position_parameters", "steps_of_epochs", "window_of",
+    "Plan", "flops_per_token", "memory_needed", "memory_parts", "mlp_width", "parallel_of", "parameter_count",
+    "peak_flops", "plan", "position_parameters", "remedy", "shards_of", "steps_of_epochs", "window_of",
 ]  # fmt: skip
 
+ROOM = 0.7  # share of a card's memory that weights, gradients and moments may take before they are sharded
 MANY_EPOCHS = 4  # repeats up to about here are worth nearly as much as fresh tokens: Muennighoff et al. 2023
 # What a process holds besides its tensors: torch itself, and on CUDA the context's workspaces that count as allocated.
 OVERHEAD = {"cpu": 400 << 20, "cuda": 64 << 20}
@@ -172,6 +173,48 @@ def memory_needed(config: Config, *, device: str = "cuda", compiled: bool | None
     return always + max(forward, update)
 
 
+def parallel_of(config: Config, memory: int | None) -> str:
+    """How processes share a model: as ``train.parallel`` says; where that is auto in copies ("ddp"), or in shards
+    ("fsdp") where weights, gradients and moments would fill a card of ``memory`` bytes (None: not known)."""
+    if config.train.parallel != "auto":
+        return config.train.parallel
+    state = 16 * (parameter_count(config.model) + position_parameters(config.model))
+    return "fsdp" if memory is not None and state > ROOM * memory else "ddp"
+
+
+def shards_of(config: Config, memory: int | None) -> int:
+    """Into how many shards the processes of one machine with cards of ``memory`` bytes cut the model; 1: copies."""
+    return config.train.processes if parallel_of(config, memory) == "fsdp" else 1
+
+
+def remedy(config: Config, memory: int, *, device: str = "cuda", shards: int = 1) -> str:
+    """What to change, and by how much, so that the run's predicted memory fits into ``memory`` bytes.
+
+    The largest micro-batch that leaves a step its sequences; else a context half as long, or half of that …; else
+    what the model itself takes.
+    """
+    t = config.train
+    sequences = t.micro_batch * t.grad_accum
+    low = [size for size in range(1, math.isqrt(sequences) + 1) if sequences % size == 0]
+    for size in sorted({*low, *(sequences // size for size in low)}, reverse=True):
+        if size >= t.micro_batch or any(batch % (size * t.processes) for _, batch in config.stages):
+            continue
+        smaller = config.replace(train={"micro_batch": size, "grad_accum": sequences // size})
+        if memory_needed(smaller, device=device, shards=shards) <= memory:
+            return f"set train.micro_batch={size} and train.grad_accum={sequences // size}, for as many tokens a step"
+    one = config.replace(train={"micro_batch": 1, "grad_accum": sequences})
+    for halved in range(1, max(1, config.model.block_size.bit_length() - 6)):  # down to 64 tokens or so
+        block = config.model.block_size >> halved
+        if memory_needed(one.replace(model={"block_size": block}), device=device, shards=shards) <= memory:
+            return (
+                f"set train.micro_batch=1, train.grad_accum={sequences << halved} and model.block_size={block}, for as "
+                "many tokens a step, or choose a smaller model"
+            )
+    least = memory_needed(one, device=device, shards=shards)
+    more = "" if device == "cpu" else ", or share it over more GPUs"
+    return f"even a micro-batch of 1 takes {_gib(least)}; choose a smaller model{more}"
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a run will be. Unknown is None, never 0.
@@ -237,7 +280,7 @@ def plan(
         flops=flops,
         cooldown_steps=config.cooldown_steps if config.schedule.kind == "wsd" else None,
     )
-    result.warnings.extend(_warnings(config, result, train_tokens, unique_tokens))
+    result.warnings.extend(_warnings(config, result, train_tokens, unique_tokens, device, shards))
     return result
 
 
@@ -252,7 +295,9 @@ def _utilisation(model: config_module.Model) -> float:
     return points[-1][1]
 
 
-def _warnings(config: Config, p: Plan, train_tokens: int | None, unique_tokens: int | None) -> list[str]:
+def _warnings(
+    config: Config, p: Plan, train_tokens: int | None, unique_tokens: int | None, device: str, shards: int
+) -> list[str]:  # fmt: skip
     found = []
     if p.epochs is not None and p.epochs > MANY_EPOCHS:
         kind = "unique " if unique_tokens else ""
@@ -264,10 +309,8 @@ def _warnings(config: Config, p: Plan, train_tokens: int | None, unique_tokens: 
         found.append(f"one step trains on {p.tokens_per_step:,} tokens, more than the {train_tokens:,} of an epoch")
     found += _schedule_warnings(config, p)
     if p.memory_available is not None and p.memory > p.memory_available:
-        found.append(
-            f"about {_gib(p.memory)} of memory needed, {_gib(p.memory_available)} there: "
-            "lower train.micro_batch and raise train.grad_accum by the same factor"
-        )
+        advice = remedy(config, p.memory_available, device=device, shards=shards)
+        found.append(f"about {_gib(p.memory)} of memory needed, {_gib(p.memory_available)} there: {advice}")
     return found
 
 

@@ -85,6 +85,7 @@ class Trainer:
             self._load_weights(checkpoint.load_weights(Path(c.train.init_from).expanduser()), c.train.init_from)
         found = self._newest()
         if found is not None:
+            self._check(found)
             self._load_weights(found.model, str(found.path))
         shared = self.ranks.share(self.model, self.device.device)
         self.optimiser = optim.build(self.model, c.optim, self.device.type)
@@ -112,7 +113,10 @@ class Trainer:
         own = self.model.state_dict()
         for name in own.keys() | weights.keys():
             if name not in weights or name not in own:
-                raise RunError(f"{where}: parameter {name} is in {'it' if name in weights else 'the model'} alone")
+                raise RunError(
+                    f"{where}: parameter {name} is in {'it' if name in weights else 'the model'} alone; "
+                    "train with the model section of that checkpoint's run"
+                )
             if weights[name].shape != own[name].shape:
                 raise RunError(
                     f"{where}: {name} has shape {list(weights[name].shape)}, the model {list(own[name].shape)}; "
@@ -120,10 +124,10 @@ class Trainer:
                 )
         self.model.load_state_dict(weights)
 
-    def _restore(self, found: checkpoint.Checkpoint) -> None:
+    def _check(self, found: checkpoint.Checkpoint) -> None:
+        """Raise RunError where a checkpoint is of another configuration, or of other data."""
         state = found.state
-        begun, position = state.get("origin", (0, 0))
-        self.origin = begun, position
+        begun = state.get("origin", (0, 0))[0]
         adopted = 0 < begun == found.step  # a branch's first: checked where it was made
         if not adopted and (changed := differences(state["config"], self.config)):
             raise RunError(
@@ -132,6 +136,11 @@ class Trainer:
             )
         if state["data"] not in (None, self.data.fingerprint):  # None: a branch on other data
             raise RunError(f"{found.path.name}: a checkpoint of other data; put the shards back as they were")
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
+        state = found.state
+        begun, position = state.get("origin", (0, 0))
+        self.origin = begun, position
         optim.load_state(self.model, self.optimiser, found.optimizer)
         self.heldout = state.get("heldout")
         self.step = self.saved = found.step
