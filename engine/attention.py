@@ -1,7 +1,10 @@
-"""Causal self-attention and what belongs to it: rotary positions, ALiBi, sliding windows, grouped queries.
+"""Causal self-attention and what belongs to it: rotary positions, ALiBi, windows, documents, grouped queries.
 
-Full attention goes through SDPA (flash kernels); windows and ALiBi through FlexAttention on CUDA, and through SDPA
-with an explicit mask elsewhere.
+Full attention goes through SDPA (flash kernels); windows, ALiBi and document masks through FlexAttention on CUDA (Dong
+et al. 2024, arXiv 2412.05496), and through SDPA with an explicit mask elsewhere.
+
+With document masks a token sees its own document alone. Positions stay those of the sequence: rotary ones and ALiBi
+tell distances only, so that a document is read as if it stood alone; learned ones begin where it begins.
 """
 
 from __future__ import annotations
@@ -17,6 +20,8 @@ from torch import Tensor, nn
 from engine import config as config_module
 from engine.plan import window_of
 
+BLOCK = 128  # queries, and keys, of a block of FlexAttention's masks
+
 
 @dataclass(frozen=True, eq=False)
 class Positions:
@@ -25,7 +30,8 @@ class Positions:
     Attributes:
         rotation: cosines and sines, float32 [T, D / 2] each, for rotary positions.
         slopes: float32 [n_head], ALiBi's.
-        masks: explicit mask or bias for SDPA by window, [T, T] or [n_head, T, T]; no entry: plain causal attention.
+        masks: explicit mask or bias for SDPA by window, [T, T] or [n_head, T, T]; with documents
+            [B, 1 or n_head, T, T]; no entry: plain causal attention.
         blocks: FlexAttention's block mask by window, in place of ``masks``.
     """
 
@@ -35,8 +41,14 @@ class Positions:
     blocks: dict[int, Any]
 
 
-def positions(c: config_module.Model, length: int, device: torch.device, table: Tensor | None = None) -> Positions:
-    """Positions 0 … length - 1 for a model; ``table`` is its ``rotary_table``, else worked out anew."""
+def positions(
+    c: config_module.Model, length: int, device: torch.device, table: Tensor | None = None,
+    documents: Tensor | None = None,
+) -> Positions:  # fmt: skip
+    """Positions 0 … length - 1 for a model; ``table`` is its ``rotary_table``, else worked out anew.
+
+    ``documents`` (integers [B, T]) tells of each token which document it is of: what is of another is not seen.
+    """
     rotation = None
     if c.positions == "rotary":
         table = rotary_table(c) if table is None else table
@@ -44,10 +56,19 @@ def positions(c: config_module.Model, length: int, device: torch.device, table: 
         rotation = cos, sin
     slopes = alibi_slopes(c.n_head, device) if c.positions == "alibi" else None
     windows = {window_of(c, layer) for layer in range(c.n_layer)}
-    special = {w for w in windows if w < length or slopes is not None}
+    special = {w for w in windows if w < length or slopes is not None or documents is not None}
     if device.type == "cuda":
-        return Positions(rotation, slopes, {}, {w: _block_mask(w, length, device) for w in special})
-    return Positions(rotation, slopes, {w: _mask(w, length, slopes, device) for w in special}, {})
+        return Positions(rotation, slopes, {}, {w: _block_mask(w, length, device, documents) for w in special})
+    return Positions(rotation, slopes, {w: _mask(w, length, slopes, device, documents) for w in special}, {})
+
+
+def documents_of(tokens: Tensor, separator: int) -> Tensor:
+    """Which document of its sequence each token is of, int32 as tokens [B, T].
+
+    The separator that ends a document in the stream counts to the next one: as an input it is what that one's first
+    token is predicted from, just as in an evaluation's windows and behind a prompt.
+    """
+    return (tokens == separator).cumsum(1, dtype=torch.int32)
 
 
 def rotary(c: config_module.Model, at: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,22 +97,57 @@ def alibi_slopes(heads: int, device: torch.device) -> Tensor:
     return 2.0 ** (-8.0 * torch.arange(1, heads + 1, dtype=torch.float32, device=device) / heads)
 
 
-def _mask(window: int, length: int, slopes: Tensor | None, device: torch.device) -> Tensor:
+def _mask(
+    window: int, length: int, slopes: Tensor | None, device: torch.device, documents: Tensor | None
+) -> Tensor:  # fmt: skip
     at = torch.arange(length, device=device)
     back = at[:, None] - at[None, :]
     seen = (back >= 0) & (back < window)
+    if documents is not None:
+        seen = (seen & (documents[:, :, None] == documents[:, None, :])).unsqueeze(1)
+        if slopes is None:  # of a boolean mask every layer would keep a copy in floats
+            return torch.where(seen, 0.0, -math.inf)
     if slopes is None:
         return seen
     return torch.where(seen, -slopes[:, None, None] * back, -math.inf)
 
 
-def _block_mask(window: int, length: int, device: torch.device) -> Any:
-    from torch.nn.attention.flex_attention import create_block_mask
+def _block_mask(window: int, length: int, device: torch.device, documents: Tensor | None) -> Any:
+    """FlexAttention's block mask: which blocks of pairs it visits, and which of those need no mask.
+
+    As documents follow each other, the first and the last one of a block tell what it shares with another (as in
+    modded-nanogpt): nobody looks at every pair, and it takes a few small kernels, compiled or not.
+    """
+    from torch.nn.attention.flex_attention import BlockMask
 
     def seen(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
         return (q >= k) & (q - k < window)
 
-    return create_block_mask(seen, None, None, length, length, device=str(device))
+    def same(batch: Tensor, head: Tensor, q: Tensor, k: Tensor) -> Tensor:
+        assert documents is not None
+        return seen(batch, head, q, k) & (documents[batch, q] == documents[batch, k])
+
+    begin = torch.arange(0, length, BLOCK, device=device)
+    end = (begin + BLOCK).clamp(max=length) - 1
+    nearest, farthest = begin[:, None] - end, end[:, None] - begin  # how far a block's queries look back for its keys
+    filled = end - begin + 1 == BLOCK
+    some = ((farthest >= 0) & (nearest < window))[None]
+    whole = ((nearest >= 0) & (farthest < window) & filled[:, None] & filled)[None]
+    if documents is not None:
+        first, last = documents[:, begin], documents[:, end]
+        some = some & (last[:, None, :] >= first[:, :, None])
+        whole = whole & (first[:, None, :] == last[:, :, None])
+    tables = [_listed(mask.unsqueeze(1)) for mask in (some & ~whole, whole)]
+    return BlockMask.from_kv_blocks(
+        *tables[0], *tables[1], BLOCK_SIZE=BLOCK, mask_mod=seen if documents is None else same,
+        seq_lengths=(length, length),
+    )  # fmt: skip
+
+
+def _listed(mask: Tensor) -> tuple[Tensor, Tensor]:
+    """Of each row of a boolean mask how many are true, and their columns before the others', int32."""
+    columns = mask.argsort(dim=-1, descending=True, stable=True)
+    return mask.sum(-1, dtype=torch.int32), columns.to(torch.int32)
 
 
 def _flex(q: Tensor, k: Tensor, v: Tensor, p: Positions, window: int, scale: float) -> Tensor:

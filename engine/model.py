@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine import config as config_module
-from engine.attention import Attention, Positions, positions, rotary_table
+from engine.attention import Attention, Positions, documents_of, positions, rotary_table
 from engine.gelu import gelu
 from engine.head import IGNORE, capped, lean_cross_entropy, load_kernels, token_losses
 from engine.plan import mlp_width
@@ -102,16 +102,20 @@ class GPT(nn.Module):
     """The model. Called with targets it returns their loss; without, the logits.
 
     Initialised from torch's default generator: seed it first. Input is int64 [B, T], T at most ``block_size``.
+
+    ``separator`` is the token that stands between documents; with ``document_mask`` it must be known, else ValueError.
     """
 
     table: Tensor | None
     _ends: tuple[Callable[..., Tensor], Callable[..., Tensor]] | None  # embed and finish, compiled
 
-    def __init__(self, c: config_module.Model) -> None:
+    def __init__(self, c: config_module.Model, separator: int | None = None) -> None:
         super().__init__()
-        self.config = c
+        self.config, self.separator = c, separator
         self.fp8_head = False  # a matter of speed: engine.train sets it
         self._ends = None
+        if c.document_mask and separator is None:
+            raise ValueError("model.document_mask needs the token that stands between documents")
         with torch.device("meta"):  # torch's own initialisation of a layer would be thrown away, and takes seconds
             self.wte = nn.Embedding(c.vocab_size, c.n_embd)
             if c.positions == "learned":
@@ -200,7 +204,10 @@ class GPT(nn.Module):
         embed, finish = self._ends or (self.embed, self.finish)
         x = embed(tokens)
         addend = torch.zeros_like(x)
-        p = positions(self.config, tokens.shape[1], tokens.device, self.table)
+        documents = None
+        if self.config.document_mask and self.separator is not None:
+            documents = documents_of(tokens, self.separator)
+        p = positions(self.config, tokens.shape[1], tokens.device, self.table, documents)
         for block in self.h:
             x, addend = block(x, addend, p)
         return finish(x, addend, targets, per_token)

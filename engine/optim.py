@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from engine import config
 from engine.attention import Attention
-from engine.errors import RunError
 from engine.model import MLP
 from engine.muon import MuonAdamW
 from engine.parallel import is_shard
@@ -24,9 +23,6 @@ def build(model: nn.Module, c: config.Optim, device_type: str) -> torch.optim.Ad
     """The optimiser of the model's parameters; its first group is the matrices', whose rate the events report.
 
     Each group's ``"scale"`` is its learning rate in units of the matrices'.
-
-    Raises:
-        RunError: Muon over parameters that are sharded.
     """
     kinds: dict[str, list[nn.Parameter]] = {"matrices": [], "embeddings": [], "head": [], "scalars": []}
     for name, p in model.named_parameters():
@@ -44,8 +40,6 @@ def build(model: nn.Module, c: config.Optim, device_type: str) -> torch.optim.Ad
     betas = (c.betas[0], c.betas[1])
     if not muon:
         return torch.optim.AdamW(groups, lr=c.lr, betas=betas, eps=1e-8, fused=fused)
-    if any(map(is_shard, model.parameters())):
-        raise RunError("optim.kind=muon needs whole matrices; set train.parallel=ddp or optim.kind=adamw")
     pieces = _pieces(model)
     groups[0].update(muon=True, momentum=c.momentum, splits=[pieces.get(p, [len(p)]) for p in groups[0]["params"]])
     return MuonAdamW(groups, lr=c.lr, betas=betas, eps=1e-10, fused=fused)

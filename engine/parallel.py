@@ -28,11 +28,10 @@ from data.packed import Cancelled
 from engine import config
 from engine.errors import RunError
 from engine.model import IGNORE
-from engine.plan import parameter_count, position_parameters
+from engine.plan import parallel_of
 
 PATIENCE = timedelta(hours=1)  # for a collective: the slowest of the ranks may be evaluating or writing a checkpoint
 POLL = 0.2  # seconds between looks into the store
-ROOM = 0.7  # share of a card's memory that weights, gradients and moments may take before they are sharded
 
 
 class Ranks:
@@ -79,10 +78,7 @@ class Ranks:
 
     def choose(self, c: config.Config, memory: int | None) -> None:
         """Fix ``mode``: what ``train.parallel`` says, or shards where the copies would fill a card of ``memory``."""
-        self.mode = c.train.parallel
-        if self.mode == "auto":
-            state = 16 * (parameter_count(c.model) + position_parameters(c.model))
-            self.mode = "fsdp" if memory is not None and state > ROOM * memory else "ddp"
+        self.mode = parallel_of(c, memory)
 
     def device(self, train: config.Train) -> str:
         """``train.device`` of this process: with several, the GPU of its number.
@@ -183,11 +179,15 @@ class Ranks:
 
     def agree(self, value: bool) -> bool:
         """Whether it is so on any rank. Every rank must ask at the same place."""
+        return self.highest(int(value)) > 0
+
+    def highest(self, value: int) -> int:
+        """The highest of all ranks' numbers. Every rank must ask at the same place."""
         if self.size == 1:
             return value
-        flag = torch.tensor(float(value))
+        flag = torch.tensor(value)
         dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-        return bool(flag)
+        return int(flag)
 
     @contextmanager
     def in_turn(self, stopping: Callable[[], bool]) -> Iterator[None]:
@@ -298,6 +298,11 @@ def join() -> Ranks:
 def is_shard(value: Tensor) -> bool:
     """Whether a tensor is this rank's shard of a larger one (a ``DTensor``)."""
     return hasattr(value, "full_tensor")
+
+
+def local(value: Tensor) -> Tensor:
+    """What this rank holds of a shard, in the same memory; any other tensor as it is."""
+    return cast(Any, value).to_local() if is_shard(value) else value
 
 
 def whole(value: Tensor) -> Tensor:

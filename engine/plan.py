@@ -12,10 +12,11 @@ from engine.config import Config
 from engine.schedule import cooldown_begin, learning_rate
 
 __all__ = [
-    "Plan", "flops_per_token", "memory_needed", "memory_parts", "mlp_width", "parameter_count", "peak_flops", "plan",
-    "position_parameters", "steps_of_epochs", "window_of",
+    "Plan", "flops_per_token", "memory_needed", "memory_parts", "mlp_width", "parallel_of", "parameter_count",
+    "peak_flops", "plan", "position_parameters", "remedy", "shards_of", "steps_of_epochs", "window_of",
 ]  # fmt: skip
 
+ROOM = 0.7  # share of a card's memory that weights, gradients and moments may take before they are sharded
 MANY_EPOCHS = 4  # repeats up to about here are worth nearly as much as fresh tokens: Muennighoff et al. 2023
 # What a process holds besides its tensors: torch itself, and on CUDA the context's workspaces that count as allocated.
 OVERHEAD = {"cpu": 400 << 20, "cuda": 64 << 20}
@@ -94,7 +95,8 @@ def memory_parts(config: Config, *, device: str = "cuda", compiled: bool | None 
       where the residual stream is compiled in bfloat16, else float32) and what comes out of them, q, k and v, the two
       of them that are normalised or rotated once more, attention's output, the MLP before and behind what is not
       linear. With dropout also its masks: 1 byte each where it is fused, on a CPU a float32 mask and its input, and
-      there attention falls back to the plain way, with T x H float32 scores and mask, several times over.
+      there attention falls back to the plain way, with T x H float32 scores and mask, several times over. Document
+      masks take T float32 a token on a CPU, of each kind of layer (windows, none); on CUDA next to nothing.
     * ``head``: the rows of logits that stand at a time, the head's weights in the training dtype, and their float32
       gradient, which waits beside the embedding's own.
     * ``overhead``: the process itself (CPU, where memory is the resident set), workspaces (CUDA).
@@ -120,6 +122,10 @@ def memory_parts(config: Config, *, device: str = "cuda", compiled: bool | None 
             per_layer_bytes += 2 * c
         else:
             per_layer_bytes += 2 * (4 + w) * c + m.n_head * m.block_size * 4 * 4
+    masks = 0
+    if m.document_mask and kind == "cpu":
+        kinds = len({window_of(m, layer) for layer in range(m.n_layer)})
+        masks = 4 * kinds * m.block_size * (m.n_head if m.positions == "alibi" else 1)
     # As engine.head.head_rows has it, which cannot be imported without torch; and bytes a logit while it stands.
     # With an fp8 head (engine.head_fp8): logits, their gradient and that turned, and operands of one byte, each twice.
     fp8 = config.train.fp8_head
@@ -132,7 +138,7 @@ def memory_parts(config: Config, *, device: str = "cuda", compiled: bool | None 
         "gradients": 4 * parameters,
         "optimizer": 8 * parameters - 4 * matrices,
         "casts": 2 * parameters if half else 0,
-        "activations": int(tokens * (m.n_layer * per_layer_bytes + outside * c)),
+        "activations": int(tokens * (m.n_layer * per_layer_bytes + outside * c + masks)),
         "head": min(tokens, rows) * m.vocab_size * each + 4 * m.vocab_size * c + operands,
         "overhead": OVERHEAD[kind],
     }
@@ -154,7 +160,8 @@ def memory_needed(config: Config, *, device: str = "cuda", compiled: bool | None
     The peak lies where the backward pass begins: all activations stand, the head's own buffers or the first
     gradients beside them. Gradients of the layers grow only as activations are freed; with gradient accumulation
     they stand throughout. See ``memory_parts`` for what is counted. With ``shards`` processes that share the model,
-    each holds that part of the weights, gradients and moments (what one block's whole weights take is not counted).
+    each holds that part of the weights, gradients and moments, and of what Muon orthogonalises (what one block's whole
+    weights take is not counted).
     """
     part = memory_parts(config, device=device, compiled=compiled)
     for name in ("weights", "gradients", "optimizer"):
@@ -163,8 +170,52 @@ def memory_needed(config: Config, *, device: str = "cuda", compiled: bool | None
     forward = part["casts"] + part["activations"] + part["head"]
     if config.train.grad_accum > 1 or any(batch > config.train.micro_batch for _, batch in config.stages):
         forward += part["gradients"]
-    update = part["gradients"] + 4 * config.model.vocab_size * config.model.n_embd + 16 * muon_parameters(config)
+    update = (
+        part["gradients"] + 4 * config.model.vocab_size * config.model.n_embd + 16 * muon_parameters(config) // shards
+    )
     return always + max(forward, update)
+
+
+def parallel_of(config: Config, memory: int | None) -> str:
+    """How processes share a model: as ``train.parallel`` says; where that is auto in copies ("ddp"), or in shards
+    ("fsdp") where weights, gradients and moments would fill a card of ``memory`` bytes (None: not known)."""
+    if config.train.parallel != "auto":
+        return config.train.parallel
+    state = 16 * (parameter_count(config.model) + position_parameters(config.model))
+    return "fsdp" if memory is not None and state > ROOM * memory else "ddp"
+
+
+def shards_of(config: Config, memory: int | None) -> int:
+    """Into how many shards the processes of one machine with cards of ``memory`` bytes cut the model; 1: copies."""
+    return config.train.processes if parallel_of(config, memory) == "fsdp" else 1
+
+
+def remedy(config: Config, memory: int, *, device: str = "cuda", shards: int = 1) -> str:
+    """What to change, and by how much, so that the run's predicted memory fits into ``memory`` bytes.
+
+    The largest micro-batch that leaves a step its sequences; else a context half as long, or half of that …; else
+    what the model itself takes.
+    """
+    t = config.train
+    sequences = t.micro_batch * t.grad_accum
+    low = [size for size in range(1, math.isqrt(sequences) + 1) if sequences % size == 0]
+    for size in sorted({*low, *(sequences // size for size in low)}, reverse=True):
+        if size >= t.micro_batch or any(batch % (size * t.processes) for _, batch in config.stages):
+            continue
+        smaller = config.replace(train={"micro_batch": size, "grad_accum": sequences // size})
+        if memory_needed(smaller, device=device, shards=shards) <= memory:
+            return f"set train.micro_batch={size} and train.grad_accum={sequences // size}, for as many tokens a step"
+    one = config.replace(train={"micro_batch": 1, "grad_accum": sequences})
+    for halved in range(1, max(1, config.model.block_size.bit_length() - 6)):  # down to 64 tokens or so
+        block = config.model.block_size >> halved
+        if memory_needed(one.replace(model={"block_size": block}), device=device, shards=shards) <= memory:
+            return (
+                f"set train.micro_batch=1, train.grad_accum={sequences << halved} and model.block_size={block}, for as "
+                "many tokens a step, or choose a smaller model"
+            )
+    least = memory_needed(one, device=device, shards=shards)
+    more = "" if device == "cpu" else ", or share it over more GPUs"
+    return f"even a micro-batch of 1 takes {_gib(least)}; choose a smaller model{more}"
 
 
 @dataclass(frozen=True)
@@ -232,7 +283,7 @@ def plan(
         flops=flops,
         cooldown_steps=config.cooldown_steps if config.schedule.kind == "wsd" else None,
     )
-    result.warnings.extend(_warnings(config, result, train_tokens, unique_tokens))
+    result.warnings.extend(_warnings(config, result, train_tokens, unique_tokens, device, shards))
     return result
 
 
@@ -247,7 +298,9 @@ def _utilisation(model: config_module.Model) -> float:
     return points[-1][1]
 
 
-def _warnings(config: Config, p: Plan, train_tokens: int | None, unique_tokens: int | None) -> list[str]:
+def _warnings(
+    config: Config, p: Plan, train_tokens: int | None, unique_tokens: int | None, device: str, shards: int
+) -> list[str]:  # fmt: skip
     found = []
     if p.epochs is not None and p.epochs > MANY_EPOCHS:
         kind = "unique " if unique_tokens else ""
@@ -259,10 +312,8 @@ def _warnings(config: Config, p: Plan, train_tokens: int | None, unique_tokens: 
         found.append(f"one step trains on {p.tokens_per_step:,} tokens, more than the {train_tokens:,} of an epoch")
     found += _schedule_warnings(config, p)
     if p.memory_available is not None and p.memory > p.memory_available:
-        found.append(
-            f"about {_gib(p.memory)} of memory needed, {_gib(p.memory_available)} there: "
-            "lower train.micro_batch and raise train.grad_accum by the same factor"
-        )
+        advice = remedy(config, p.memory_available, device=device, shards=shards)
+        found.append(f"about {_gib(p.memory)} of memory needed, {_gib(p.memory_available)} there: {advice}")
     return found
 
 

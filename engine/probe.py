@@ -105,7 +105,7 @@ def _measure(run_dir: Path, wanted: dict[str, Any], stopping: Callable[[], bool]
     tokens = 0
     for step in sorted(steps):
         _, weights = checkpoint.load_model(checkpoint.find(run_dir, str(step)))
-        model = GPT(c.model)
+        model = GPT(c.model, data.eot)
         model.load_state_dict(weights)
         model.to(device.device).eval()
         for name, windows in sets.items():

@@ -187,9 +187,10 @@ def _start(
         certain //= ranks.size
     needed = planned.memory if device.type == "cpu" else certain
     if device.memory is not None and needed > device.memory:
+        shards = ranks.size if ranks.sharded else 1
         raise RunError(
             f"this run needs about {needed / 2**30:.1f} GiB of memory, {device.name} has {device.memory / 2**30:.1f}: "
-            + ("lower train.micro_batch or choose a smaller model" if needed > certain else "choose a smaller model")
+            + plan.remedy(config, device.memory, device=device.type, shards=shards)
         )
     text = json.dumps(config.to_dict(), sort_keys=True)
     record.add(
@@ -303,7 +304,8 @@ def _out_of_memory(error: BaseException, trainer: list[Trainer]) -> str:
     if device.memory is not None:
         where += f" ({device.memory / 2**30:.1f} GiB)"
     if t.micro_batch == 1:
-        return f"{where} with a micro-batch of 1: lower model.block_size or choose a smaller model"
+        half = trainer[0].config.model.block_size // 2
+        return f"{where} with a micro-batch of 1: start a new run with model.block_size={half}, or with a smaller model"
     half = t.micro_batch // 2
     half = next(b for b in range(half, 0, -1) if t.micro_batch % b == 0)  # so that a step keeps its sequences
     accumulate = t.micro_batch * t.grad_accum // half

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from data.encoding import load as load_encoding
 from engine import checkpoint, config, device
 from engine.attention import alibi_slopes, rotary
 from engine.errors import RunError
@@ -184,7 +185,7 @@ def load(run_dir: Path, step: str, where: torch.device | str = "cpu") -> tuple[G
     state, weights = checkpoint.load_model(checkpoint.find(run_dir, step))
     trained = checkpoint.trained_with(state)
     with torch.device("meta"):
-        model = GPT(trained.model)
+        model = GPT(trained.model, load_encoding(trained.data.encoding).eot_token)
     try:
         model.load_state_dict(weights, assign=True)
     except RuntimeError:
@@ -200,8 +201,6 @@ def main(
     Raises:
         RunError, ConfigError: as ``load``; a device that is not there.
     """
-    from data.encoding import load as load_encoding
-
     here = device.choose(config.Train(device=device_name, compile="off"))
     model, trained, at = load(run_dir, step, here.device)
     begin = time.perf_counter()

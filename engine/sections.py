@@ -49,6 +49,7 @@ class Model:
     bias: bool = _f(False, "biases in linear layers and layer norms")
     dropout: float = _f(0.0, "dropout probability while training")
     window: int = _f(0, "tokens that local layers look back (every fourth, and the last, sees all); 0: all see all")
+    document_mask: bool = _f(False, "a token sees its own document alone; positions stay those of the whole context")
     softcap: float = _f(0.0, "logits are bent below this by tanh; 0: off")
     qk_norm: bool = _f(False, "queries and keys are normalised in each head")
     zero_init: bool = _f(False, "projections back into the residual stream, and an untied head, begin at zero")

@@ -31,9 +31,8 @@ from engine.record import Past, Recorder
 from engine.schedule import learning_rate
 from engine.system import Watch
 
-SMALL = (
-    5e9  # tokens of a micro-batch times squared width, below which a block's kernels are over before the next starts
-)
+SMALL = 5e9  # a micro-batch's tokens times squared width; below it a GPU waits for the launches of its kernels
+WAIT = 2  # the next step waits for shards
 BAD_STEPS = 5  # steps in a row without a finite loss and gradient that end a run
 
 
@@ -62,6 +61,7 @@ class Trainer:
         self.stopping = lambda: self.ranks.agree(stopping())
         self.step = 0
         self.heldout: dict[str, float] | None = None  # step and loss of the newest held-out evaluation
+        self.missing = 0 if data.feed is None else WAIT  # shards that are still packed: see _missing
         self.idle = 0.0  # seconds that the next step has waited for shards to be packed
         self.origin = 0, 0  # step and position that the run branched off at
         self.saved: int | None = None  # step of the newest good checkpoint
@@ -73,7 +73,7 @@ class Trainer:
         self.flops = plan.flops_per_token(config.model)
         self.peak = plan.peak_flops(device.name) if device.type == "cuda" else None
         torch.manual_seed(config.train.seed)
-        self.model = GPT(config.model)
+        self.model = GPT(config.model, data.eot)
         self.model.fp8_head = config.train.fp8_head and self._fp8()
         self.stream = TokenStream(data.source, config.train.seed)
 
@@ -101,6 +101,7 @@ class Trainer:
             self._load_weights(checkpoint.load_weights(Path(c.train.init_from).expanduser()), c.train.init_from)
         found = self._newest()
         if found is not None:
+            self._check(found)
             self._load_weights(found.model, str(found.path))
         shared = self.ranks.share(self.model, self.device.device)
         self.optimiser = optim.build(self.model, c.optim, self.device.type)
@@ -134,7 +135,10 @@ class Trainer:
         own = self.model.state_dict()
         for name in own.keys() | weights.keys():
             if name not in weights or name not in own:
-                raise RunError(f"{where}: parameter {name} is in {'it' if name in weights else 'the model'} alone")
+                raise RunError(
+                    f"{where}: parameter {name} is in {'it' if name in weights else 'the model'} alone; "
+                    "train with the model section of that checkpoint's run"
+                )
             if weights[name].shape != own[name].shape:
                 raise RunError(
                     f"{where}: {name} has shape {list(weights[name].shape)}, the model {list(own[name].shape)}; "
@@ -142,10 +146,10 @@ class Trainer:
                 )
         self.model.load_state_dict(weights)
 
-    def _restore(self, found: checkpoint.Checkpoint) -> None:
+    def _check(self, found: checkpoint.Checkpoint) -> None:
+        """Raise RunError where a checkpoint is of another configuration, or of other data."""
         state = found.state
-        begun, position = state.get("origin", (0, 0))
-        self.origin = begun, position
+        begun = state.get("origin", (0, 0))[0]
         adopted = 0 < begun == found.step  # a branch's first: checked where it was made
         if not adopted and (changed := differences(state["config"], self.config)):
             raise RunError(
@@ -154,6 +158,11 @@ class Trainer:
             )
         if state["data"] not in (None, self.data.fingerprint):  # None: a branch on other data
             raise RunError(f"{found.path.name}: a checkpoint of other data; put the shards back as they were")
+
+    def _restore(self, found: checkpoint.Checkpoint) -> None:
+        state = found.state
+        begun, position = state.get("origin", (0, 0))
+        self.origin = begun, position
         optim.load_state(self.model, self.optimiser, found.optimizer)
         self.heldout = state.get("heldout")
         self.step = self.saved = found.step
@@ -247,7 +256,9 @@ class Trainer:
         """
         begin, told = time.perf_counter(), False
         while not self.stopping():
-            if self.data.feed is None or not self.ranks.agree(not self.stream.covers(self.position(self.step + 1))):
+            if self.missing:  # once all is packed on every rank, they need not agree on it any more
+                self.missing = self.ranks.highest(self._missing())
+            if self.missing < WAIT:
                 self.idle = time.perf_counter() - begin
                 return True
             if not told and time.perf_counter() - begin > 1:
@@ -256,6 +267,12 @@ class Trainer:
                 self.record.flush()
             time.sleep(0.02)
         return False
+
+    def _missing(self) -> int:
+        """``WAIT`` where shards of the next step are not packed yet, 1 where only later ones are not, else 0."""
+        if not self.stream.covers(self.position(self.step + 1)):
+            return WAIT
+        return int(not self.stream.source.ready(self.stream.source.windows))
 
     def _watch(self) -> Watch:
         """What records ``system`` events, on rank 0."""

@@ -27,7 +27,7 @@ def checkpointed(folder: Path, variant: dict[str, Any]) -> GPT:
     shape = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 24, "vocab_size": 50304, **variant}
     c = config.resolve(overrides={f"model.{k}": v for k, v in shape.items()})
     torch.manual_seed(0)
-    model = GPT(c.model).eval()
+    model = GPT(c.model, 50256).eval()
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     folder.mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ def checkpointed(folder: Path, variant: dict[str, Any]) -> GPT:
     [
         ({}, "GPT2LMHeadModel"),
         ({"bias": True, "dropout": 0.1}, "GPT2LMHeadModel"),
-        ({"mlp": "relu2", "tied": False}, "GPT2LMHeadModel"),
+        ({"mlp": "relu2", "tied": False, "document_mask": True}, "GPT2LMHeadModel"),  # no weights: one document is one
         (LLAMA, "LlamaForCausalLM"),
         ({**LLAMA, "tied": True, "n_kv_head": 2, "rope_base": 5e5}, "LlamaForCausalLM"),
         ({**LLAMA, "bias": True, "n_kv_head": 1}, "LlamaForCausalLM"),
@@ -52,7 +52,7 @@ def test_the_logits_are_the_engines(tmp_path: Path, variant: dict[str, Any], arc
     assert main(["hf", str(tmp_path / "run"), "-o", str(tmp_path / "out")]) == 0
     loaded, said = getattr(transformers, architecture).from_pretrained(tmp_path / "out", output_loading_info=True)
     assert not said["missing_keys"] and not said["unexpected_keys"] and not said["mismatched_keys"]
-    tokens = torch.randint(0, 50257, (2, 24))
+    tokens = torch.randint(0, 50256, (2, 24))
     got, want = loaded.eval()(tokens).logits, model(tokens)
     assert torch.allclose(got, want, atol=1e-4, rtol=1e-4), (got - want).abs().max()
     auto = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")

@@ -41,6 +41,54 @@ sys.exit(main(["train", sys.argv[1]]))
 """
 
 
+# Muon over shards beside Muon over whole matrices: equal steps, and one that is left out. Five ranks, four matrices,
+# and rows that do not divide evenly.
+SHARDED_MUON = """
+import torch
+from engine import optim, parallel
+from engine.config import resolve
+from engine.model import GPT
+
+c = resolve(sets=["model.family=modern", "model.n_layer=1", "model.n_head=2", "model.n_embd=24", "model.block_size=16",
+                  "model.vocab_size=60", "model.mlp=swiglu"])
+ranks = parallel.join()
+ranks.mode = "fsdp"
+models = []
+for shared in (False, True):
+    torch.manual_seed(1)
+    model = GPT(c.model)
+    for p in model.parameters():
+        p.data.add_(torch.randn_like(p) * 0.1)
+    call = ranks.share(model, torch.device("cpu")) if shared else model
+    models.append((model, call, optim.build(model, c.optim, "cpu")))
+
+def compare():
+    pairs = zip(*(model.named_parameters() for model, _, _ in models))
+    for (name, a), (_, b) in pairs:
+        torch.testing.assert_close(parallel.whole(b), a, rtol=1e-5, atol=1e-6, msg=name)
+
+for step in range(3):
+    tokens = torch.randint(0, 60, (2, 17), generator=torch.Generator().manual_seed(step))
+    for model, call, optimiser in models:
+        call(tokens[:, :-1], tokens[:, 1:]).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    compare()
+model, call, optimiser = models[1]
+call(tokens[:, :-1], tokens[:, 1:]).backward()
+before = {n: v.clone() for n, v in optim.state_tensors(model, optimiser).items() if n.startswith("momentum")}
+for p in model.parameters():
+    parallel.local(p.grad).fill_(float("nan"))
+optimiser.found_inf = torch.ones(())
+optimiser.step()
+compare()
+assert all((parallel.local(v) == parallel.local(before[n])).all()
+           for n, v in optim.state_tensors(model, optimiser).items() if n in before)
+parallel.leave()
+ranks.rest()
+"""
+
+
 def torchrun(run_dir: Path, script: Path | None = None, processes: int = 2) -> subprocess.Popen[str]:
     line = launch.command(run_dir, processes)
     if script is not None:
@@ -85,14 +133,14 @@ def same_as_one(make_run: MakeRun, parallel: str, plan: list[tuple[int, int]], *
         ]
         assert evals[0] == pytest.approx(evals[1], rel=TOLERANCE)
     norms = [[e["grad_norm"] for e in events_of(r) if e["event"] == "step"] for r in (run, whole)]
-    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    # Muon orthogonalises in bfloat16: rounding shows in norms and weights long before it shows in a loss.
+    muon = changes.get("optim__kind") == "muon"
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3 if muon else 1e-4)
     a, b = (load(complete(r)[0]) for r in (run, whole))
     assert a.model.keys() == b.model.keys() and a.optimizer.keys() == b.optimizer.keys()
     for name, value in b.model.items():
         assert a.model[name].shape == value.shape
-        # Muon orthogonalises in bfloat16: rounding shows in weights long before it shows in a loss.
-        tolerance = 5e-3 if changes.get("optim__kind") == "muon" else 1e-4
-        assert (a.model[name] - value).abs().max() < tolerance, name
+        assert (a.model[name] - value).abs().max() < (5e-3 if muon else 1e-4), name
     assert {e["processes"] for e in events_of(run) if e["event"] == "start"} == {processes for processes, _ in plan}
 
 
@@ -104,12 +152,21 @@ def test_shards_train_as_one_process_and_resume_its_checkpoint(make_run: MakeRun
     same_as_one(make_run, "fsdp", [(1, 3), (2, 12)])
 
 
+def test_sharded_matrices_move_as_whole_ones_do(make_run: MakeRun) -> None:
+    """Muon on two processes that share each matrix; from a checkpoint of one process, and its own resumed on one."""
+    same_as_one(
+        make_run, "fsdp", [(1, 3), (2, 8), (1, 12)], model__family="modern", model__n_kv_head=1, optim__kind="muon",
+        optim__lr=0.01,
+    )  # fmt: skip
+
+
 @pytest.mark.slow
-def test_shards_and_muon_are_refused(make_run: MakeRun) -> None:
-    run = make_run(train__parallel="fsdp", train__grad_accum=2, optim__kind="muon")
-    engine = torchrun(run)
-    engine.communicate(timeout=120)
-    assert engine.returncode == 1 and "train.parallel=ddp" in stopped_text(run)
+def test_muon_over_shards_steps_and_leaves_a_step_out(tmp_path: Path) -> None:
+    script = tmp_path / "muon.py"
+    script.write_text(SHARDED_MUON)
+    engine = torchrun(tmp_path, script, processes=5)
+    out, err = engine.communicate(timeout=120)
+    assert engine.returncode == 0, out + err
 
 
 @pytest.mark.slow
@@ -123,8 +180,6 @@ def test_shards_and_muon_are_refused(make_run: MakeRun) -> None:
     ],
 )
 def test_every_family_and_optimiser(make_run: MakeRun, parallel: str, changes: dict[str, Any]) -> None:
-    if (parallel, changes.get("optim__kind")) == ("fsdp", "muon"):
-        pytest.skip("refused")
     same_as_one(make_run, parallel, [(2, 5), (4, 8), (1, 12)], **changes)
 
 

@@ -98,7 +98,30 @@ def test_a_sound_plan_has_no_warning() -> None:
 def test_memory_over_the_device_is_said() -> None:
     p = plan.plan(resolve(sets=["train.micro_batch=64"]), train_tokens=None, unique_tokens=None,
                   device_memory=8 << 30, device_name="NVIDIA GeForce RTX 4070")  # fmt: skip
-    assert any("lower train.micro_batch" in w for w in p.warnings)
+    assert any("set train.micro_batch=" in w for w in p.warnings)
+
+
+def test_what_to_change_is_said_with_its_figure_and_helps() -> None:
+    c = resolve(sets=["train.micro_batch=64", "train.grad_accum=3"])
+    said = plan.remedy(c, 8 << 30)
+    assert said == "set train.micro_batch=16 and train.grad_accum=12, for as many tokens a step"
+    for micro_batch, fits in ((16, True), (24, False)):  # 24 is the next larger one that divides the 192 sequences
+        changed = c.replace(train={"micro_batch": micro_batch, "grad_accum": 192 // micro_batch})
+        assert (plan.memory_needed(changed) <= 8 << 30) is fits
+    scheduled = resolve(sets=["train.micro_batch=64", "train.grad_accum=3", "train.batch_schedule=[[9, 512]]"])
+    assert "train.micro_batch=16 " in plan.remedy(scheduled, 8 << 30)
+    four = resolve(sets=["train.micro_batch=64", "train.grad_accum=4", "train.processes=4"])
+    assert "train.micro_batch=16 and train.grad_accum=16," in plan.remedy(four, 8 << 30)
+    long = resolve(sets=["train.micro_batch=1", "model.block_size=65536"])
+    assert "train.grad_accum=4 and model.block_size=16384" in plan.remedy(long, 8 << 30)
+    assert plan.remedy(c, 1 << 30).startswith("even a micro-batch of 1 takes 2.")
+    assert "GPUs" not in plan.remedy(c, 1 << 20, device="cpu")
+
+
+def test_a_model_that_outgrows_its_cards_is_planned_in_shards() -> None:
+    c = resolve(sets=["model.preset=gpt2-350m", "train.processes=8", "train.grad_accum=8", "train.micro_batch=1"])
+    assert (plan.shards_of(c, 80 << 30), plan.shards_of(c, 6 << 30), plan.shards_of(c, None)) == (1, 8, 1)
+    assert plan.memory_needed(c, shards=8) < 6 << 30 < plan.memory_needed(c)
 
 
 def test_memory_grows_with_what_needs_it() -> None:

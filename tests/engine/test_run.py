@@ -307,7 +307,14 @@ def test_a_checkpoint_of_another_configuration(make_run: MakeRun, capfd: pytest.
     fails(run, capfd, "optim.lr was 0.003, is 0.5", "step-00000012")
     rewrite(run, optim__lr=3e-3, model__n_embd=32)
     capfd.readouterr()
-    fails(run, capfd, "has shape", "step-00000012")
+    fails(run, capfd, "model.n_embd was 16, is 32", "step-00000012")
+    rewrite(run, model__n_embd=16, model__n_layer=2)
+    capfd.readouterr()
+    fails(run, capfd, "model.n_layer was 1, is 2", "step-00000012")
+    for changes, says in (({"model__n_embd": 32}, "has shape"), ({"model__n_layer": 2}, "is in the model alone")):
+        other = make_run(f"from {says}", train__init_from=str(complete(run)[0]), **changes)
+        capfd.readouterr()
+        fails(other, capfd, says, "train with the model section")
 
 
 def test_a_broken_configuration(make_run: MakeRun, capfd: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "grouped queries": {"family": "modern", "n_kv_head": 2, "mlp": "swiglu"},
     "windows": {"family": "modern", "window": 5, "n_layer": 3},
     "alibi": {"positions": "alibi", "window": 6},
+    "one document": {"family": "modern", "document_mask": True},
     "llama": {"family": "modern", "mlp": "swiglu", "softcap": 0.0, "qk_norm": False, "tied": True},
 }
 
@@ -32,7 +33,7 @@ def make(variant: dict[str, Any]) -> GPT:
     shape = {"n_layer": 2, "n_head": 4, "n_embd": 32, "block_size": 16, "vocab_size": 96, **variant}
     c = config.resolve(overrides={f"model.{k}": v for k, v in shape.items()})
     torch.manual_seed(0)
-    model = GPT(c.model).eval()
+    model = GPT(c.model, 96).eval()
     for parameter in model.parameters():  # projections that begin at zero would hide what attention does
         torch.nn.init.normal_(parameter, std=0.2)
     return model

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -50,6 +51,21 @@ def test_branch(runs: Path) -> None:
     made = Path(json.loads(done.stdout)["run"])
     assert made.name.startswith("one-from-2-") and state_of(made) == "finished" and "finished at step 5" in done.stderr
     assert state_of(Path(gptbench(*args, "--no-start").stdout.strip())) == "queued"
+
+
+def test_a_finished_run_goes_on_where_steps_are_added(runs: Path) -> None:
+    run = runs.parent / "extended/one"
+    shutil.copytree(next(runs.glob("one-2*")), run)
+    again = ("resume", "one", "--runs", run.parent, "--wait")
+    done = gptbench(*again)
+    assert done.returncode == 1 and "raise train.max_steps in its config.toml first" in done.stderr
+    path = run / "config.toml"
+    path.write_text(config.resolve(path, overrides={"train.max_steps": 6, "schedule.decay_steps": 4}).to_toml())
+    done = gptbench(*again)
+    assert done.returncode == 0 and "finished at step 6" in done.stderr
+    path.write_text(config.resolve(path, overrides={"train.epochs": 0.3}).to_toml())
+    done = gptbench(*again)
+    assert done.returncode == 1 and "raise train.epochs in its config.toml first" in done.stderr, done.stderr
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from engine.errors import RunError
 from engine.keep import FILE_NAME as KEEP_NAME
 from workbench.errors import UserError
 from workbench.runs import recipes
-from workbench.runs.store import state_of
+from workbench.runs.store import state_of, summarise
 
 LOCK_SECONDS = 3.0
 LOG_NAME = "engine.log"
@@ -229,12 +229,23 @@ def resume(run_dir: Path) -> int:
     state = state_of(run_dir)
     if state == "imported":
         raise UserError(f"{run_dir.name} is an imported log: there is nothing to resume")
-    load(run_dir / "config.toml")
-    if state == "finished":
-        raise UserError(
-            f"{run_dir.name} has finished its planned steps: raise train.max_steps in its config.toml first"
-        )
+    config = load(run_dir / "config.toml")
+    if state == "finished" and _planned(run_dir, config) <= summarise(run_dir).step:
+        what = "max_steps" if config.train.epochs is None else "epochs"
+        raise UserError(f"{run_dir.name} has finished its planned steps: raise train.{what} in its config.toml first")
     return start(run_dir)
+
+
+def _planned(run_dir: Path, config: Config) -> int:
+    """Optimiser steps of a configuration, by what the run's ``data.json`` says of an epoch."""
+    from engine import described
+    from engine.plan import steps_of_epochs
+
+    try:
+        facts = described.read(run_dir / described.FILE_NAME) or {}
+    except RunError as error:
+        raise UserError(str(error)) from None
+    return steps_of_epochs(config, facts.get("planned_tokens") or facts.get("tokens") or 0)
 
 
 def wait_for_end(run_dir: Path, seconds: float) -> bool:

@@ -22,6 +22,12 @@ class Machine:
     memory: int | None
     count: int = 1
 
+    def shards(self, config: Config) -> int:
+        """Into how many shards the processes of a run here cut its model; 1: each has a copy."""
+        from engine.plan import shards_of
+
+        return shards_of(config, self.memory if self.kind == "cuda" else None)
+
 
 @functools.lru_cache
 def machine(device: str = "auto") -> Machine:
@@ -39,14 +45,15 @@ def refuse_if_too_large(config: Config) -> None:
     A prediction is within about 15%: only what exceeds the device by more than that is refused here; the rest is
     tried, and the engine says so if it runs out.
     """
-    from engine.plan import memory_needed
+    from engine.plan import memory_needed, remedy
 
     here = machine(config.train.device)
-    needed = memory_needed(config)
+    shards = here.shards(config)
+    needed = memory_needed(config, device=here.kind, shards=shards)
     if here.memory is not None and needed > 1.15 * here.memory:
+        advice = remedy(config, here.memory, device=here.kind, shards=shards)
         raise UserError(
-            f"this run needs about {needed / 2**30:.1f} GiB and {here.name} has {here.memory / 2**30:.1f} GiB: "
-            "lower train.micro_batch (and raise train.grad_accum), model.block_size, or the model's size"
+            f"this run needs about {needed / 2**30:.1f} GiB and {here.name} has {here.memory / 2**30:.1f} GiB: {advice}"
         )
 
 

@@ -293,6 +293,7 @@ class LaunchScreen(StartKeys):
             unique_tokens=unique_tokens,
             device_memory=here.memory,
             device_name=here.name,
+            shards=here.shards(config),
         )
         note = "" if figures or not paths else "counting tokens …"
         ahead = forecast(config, found, figures, effective)

@@ -32,6 +32,7 @@ RUNS: tuple[tuple[str, str, float], ...] = (
     ("gpt2-350m, heads of 128, fp8 head", f"{WIDE},{FP8}", 0),
     ("gpt2-124m in 12 GB", "model.preset=gpt2-124m,train.micro_batch=16", 12),
     ("modern-124m", "model.preset=modern-124m,train.micro_batch=64", 0),
+    ("modern-124m document masks", "model.preset=modern-124m,train.micro_batch=64,model.document_mask=true", 0),
     ("gpt2-124m max-autotune", f"{GPT2},train.compile_mode=max-autotune-no-cudagraphs", 0),
     ("seed-40m cuda graphs", f"{SEED},train.compile_mode=reduce-overhead", 0),
     ("modern-350m", "model.preset=modern-350m,train.micro_batch=32", 0),

@@ -20,6 +20,7 @@ from engine.schedule import learning_rate
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 EOT = 50256
+DOCUMENT = 2000  # tokens of a document on the average, where there is no corpus (ours: 2,170)
 
 
 def synchronise() -> None:
@@ -47,7 +48,7 @@ class Ours:
         torch.set_float32_matmul_precision("high")
         torch.manual_seed(c.train.seed)
         self.config = c
-        self.model = GPT(c.model).to(DEVICE)
+        self.model = GPT(c.model, EOT).to(DEVICE)
         self.optimiser = optim.build(self.model, c.optim, DEVICE.type)
         self.call: Callable[..., Tensor] = self.model
         self.graphs = False
@@ -62,7 +63,8 @@ class Ours:
             p.grad = torch.zeros_like(p)
         shape = c.train.micro_batch, c.model.block_size
         if docs is None:
-            fixed = torch.randint(0, 50257, (2, *shape), device=DEVICE)
+            fixed = torch.randint(0, EOT, (2, *shape), device=DEVICE)
+            fixed[0, torch.rand(shape, device=DEVICE) < 1 / DOCUMENT] = EOT
             self.next: Callable[[], tuple[Tensor, Tensor]] = lambda: (fixed[0], fixed[1])
         else:
             stream = TokenStream(docs, c.train.seed)
