@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.plateau import anchored, law, rate, series, signals, stability, trend
+from workbench.plateau import anchored, law, rate, series, shuffling, signals, stability, trend
 from workbench.plateau.interval import Interval
 from workbench.plateau.series import Curve, Documents
 from workbench.runs.anchors import Anchor
@@ -83,6 +83,7 @@ class Evidence:
     anchored: anchored.Anchored | None  # by earlier runs on the same held-out documents
     effective: float | None  # D', tokens worth fresh ones; None where the unique tokens are unknown
     signals: signals.Signals
+    shuffling: shuffling.Shuffling
 
     @property
     def step(self) -> int:
@@ -178,6 +179,7 @@ def gather(history: History, facts: Facts, run_dir: Path | None = None, anchors:
         anchored=anchored.anchored(anchors, facts, lr, effective) if main_is_heldout else None,
         effective=effective,
         signals=signals.measure(history, facts, main, train, lr, warm),
+        shuffling=shuffling.measure(train, series.evaluations(history.seen), warm),
     )
 
 

@@ -42,16 +42,17 @@ class _Doses:
     shifted: str
     tiny: int
     micro: int  # sequences of the small batch
-    small_rate: float
+    small_rate: float  # times the base's
+    still: float  # times the base's rate, never annealed
     accumulate: int  # micro-batches of the large batch
     widths: tuple[int, int]  # of too small a model: layers, width
 
 
 _DOSES = {
     DEV: _Doses((30.0, 14.0), 24.0, (0.2, 0.35), (24.0, 8.0), (40.0, 12.0), (0.5, 0.3), "scrambled", 2, 40.0, 0.35,
-                "ordered", "prose", 3, 4, 4.0, 32, (1, 8)),
+                "ordered", "prose", 3, 4, 2.5, 4.0, 32, (1, 8)),
     HELDOUT: _Doses((50.0, 20.0), 40.0, (0.28, 0.45), (15.0, 32.0), (25.0, 80.0), (0.4, 0.6), "scrambled-within", 3,
-                    25.0, 0.5, "ordered-twice", "standards", 4, 6, 5.0, 24, (2, 16)),
+                    25.0, 0.5, "ordered-twice", "standards", 4, 6, 2.0, 5.0, 24, (2, 16)),
 }  # fmt: skip
 
 
@@ -75,8 +76,11 @@ def _first(b: Base) -> Iterator[Plant]:
     micro = b.sets["train.micro_batch"] * b.sets["train.grad_accum"]
     many = steps * micro // d.micro  # the same tokens in as many steps as it takes
     few = {"train.micro_batch": d.micro, "train.grad_accum": 1, "train.max_steps": many, "eval.every": many // 20,
-           "optim.lr": d.small_rate * b.lr, "schedule.kind": "constant", "schedule.warmup_steps": steps}  # fmt: skip
-    yield _plant(b, "small-batch", ("batch_too_small",), micro / d.micro, sets=few, seconds=4 * b.seconds)
+           "schedule.warmup_steps": many // 20, **_rate(b, d.small_rate)}  # fmt: skip
+    # The batch alone is undone, not the rate: at both ends of the schedule.
+    undone = f"{b.name}-small-batch-undone"
+    yield _plant(b, "small-batch", ("batch_too_small",), micro / d.micro, sets=few, twin=undone, seconds=4 * b.seconds)
+    yield _plant(b, "small-batch-undone", (), 0, sets=_rate(b, d.small_rate), twin="", seed=10)
     yield _plant(b, "scrambled", ("data_broken",), 1, corpus=d.scrambled, val=f"val-{d.scrambled}")
     yield _plant(b, "ordered", ("data_order",), 1, corpus=d.order, fault="ordered")
     yield _plant(b, "repetition", ("data_repetition",), d.epochs[0], corpus=f"epochs-{d.epochs[0]}")
@@ -105,11 +109,13 @@ def _first(b: Base) -> Iterator[Plant]:
     yield _plant(b, "tiny", ("val_tiny",), d.tiny, by="level",
                  sets={"eval.documents": d.tiny, "eval.document_tokens": 64})  # fmt: skip
     long = int(LONG * steps)
-    high = {"schedule.kind": "constant", "optim.lr": 4 * b.lr, "train.max_steps": long, "eval.every": long // 20}
+    high = {"schedule.kind": "constant", "optim.lr": d.still * b.lr, "train.max_steps": long, "eval.every": long // 20}
     annealed = high | {"schedule.kind": "wsd", "schedule.cooldown_steps": long // 4, "schedule.min_lr": 0.0}
     undone = f"{b.name}-still-high-undone"
     yield _plant(b, "still-high-undone", (), 0, sets=annealed, twin="", seed=8, seconds=LONG * b.seconds)
-    yield _plant(b, "still-high", ("lr_still_high",), 4, sets=high, by="flat", twin=undone, seconds=LONG * b.seconds)
+    yield _plant(
+        b, "still-high", ("lr_still_high",), d.still, sets=high, by="flat", twin=undone, seconds=LONG * b.seconds
+    )
     yield _plant(b, "mixture-repetition-shift", ("data_repetition", "val_shift"), d.epochs[0],
                  corpus=f"{without}/epochs-{d.epochs[0]}", val=f"val-{d.shifted}",
                  twin=f"{b.name}-shift-undone")  # fmt: skip

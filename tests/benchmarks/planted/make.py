@@ -6,6 +6,7 @@ from its checkpoint. What is done is recorded in ``OUT`` (``record.write``) now 
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -30,6 +31,7 @@ PLUGIN = Path(__file__).parent / "plugin"
 ROOT = Path(__file__).resolve().parents[3]
 STOP_SECONDS = 20.0
 RECORD_SECONDS = 100.0
+ENOUGH = 6  # runs that have to end before their speed counts
 CAREFUL = 1.15  # what is left of the runs is taken for so much longer than it looks
 
 
@@ -49,6 +51,8 @@ class Making:
     plants: dict[str, Plant] = field(default_factory=dict)
     ended: int = 0
     failed: list[str] = field(default_factory=list)
+    eager: set[str] = field(default_factory=set)  # failed once: tried again, without compilation
+    again: list[Plant] = field(default_factory=list)  # those of them that wait
     _spent: float = 0.0  # seconds of the runs that ended, as planned
     _moving: float = 0.0  # when the first run began to train
 
@@ -87,12 +91,15 @@ class Making:
             found = re.findall(rb'"event": ?"step".{0,40}?"step": ?(\d+)', file.read())
         return int(found[-1]) if found else 0
 
-    def fits(self, p: Plant) -> bool:
-        """Whether a run would end in time, beside those under way, at the speed seen so far."""
-        done = sum(self.plants[n].seconds * self._share(n) for n in self.processes) + self._spent
-        left = sum(self.plants[n].seconds * (1 - self._share(n)) for n in self.processes) + p.seconds
+    def room(self) -> float:
+        """Seconds of the plan's that a run may take, to end in time beside those under way, at the speed so far."""
+        if self.ended < ENOUGH:  # what compiles says nothing of the speed
+            return math.inf
+        done = sum(self.plants[n].seconds * self._share(n) for n in self.processes)
+        left = sum(self.plants[n].seconds for n in self.processes) - done
         now = time.monotonic()
-        return done == 0 or CAREFUL * left * (now - self._moving) / done < self.deadline - now
+        speed = (self._spent + done) / (now - self._moving)
+        return speed * (self.deadline - now) / CAREFUL - left
 
     def start(self, p: Plant) -> None:
         """Start a run, or go on with it. A shard that could not be made is that run's failure."""
@@ -103,8 +110,9 @@ class Making:
             self.say(f"{p.name}: no shards: {error}")
             return
         run_dir = self.work / "runs" / p.name
-        if not (run_dir / "config.toml").is_file():
-            sets = self.options(p) | {
+        second = p.name in self.eager
+        if second or not (run_dir / "config.toml").is_file():
+            sets = self.options(p) | ({"train.compile": "off"} if second else {}) | {
                 "data.paths": [train], "data.val_paths": [held], "data.cache": str(self.work / "packs"),
             }  # fmt: skip
             shutil.rmtree(run_dir, ignore_errors=True)
@@ -121,7 +129,7 @@ class Making:
                 [sys.executable, "-m", "tests.benchmarks.planted.worker", str(run_dir), p.fault],
                 stdout=log, stderr=log, cwd=ROOT, env=environment,
             )  # fmt: skip
-        if self.options(p)["train.device"] == "cuda":
+        if self.options(p)["train.device"] == "cuda" and not second:
             leader = self.first.get(self._shape(p))
             if leader is None or leader not in self.processes:
                 self.first[self._shape(p)] = p.name
@@ -132,13 +140,17 @@ class Making:
             self._moving = time.monotonic()
         for name in [n for n, process in self.processes.items() if process.poll() is not None]:
             code, run_dir = self.processes.pop(name).returncode, self.work / "runs" / name
-            self.ended += 1
-            self._spent += self.plants[name].seconds
             if ended(run_dir):
+                self.ended += 1
+                self._spent += self.plants[name].seconds
                 shutil.rmtree(run_dir / "checkpoints", ignore_errors=True)
                 self.say(f"{name} done ({self.ended})")
             else:
-                self.failed.append(name)
+                if name in self.eager:
+                    self.failed.append(name)
+                else:
+                    self.eager.add(name)
+                    self.again.append(self.plants[name])
                 lines = (run_dir / "engine.log").read_text(errors="replace").strip().splitlines()
                 self.say(f"{name} failed ({code}): {lines[-1][:200] if lines else ''}")
 
@@ -192,15 +204,16 @@ def make(subset: str, work: Path, out: Path, jobs: int, budget: float, only: str
                 for need in m.needs(p):
                     if need not in m.parts:
                         m.parts[need] = pool.submit(packed, *need, m.work, subset, encoding)
-            while (todo or m.processes) and time.monotonic() < m.deadline:
+            while (todo or m.processes or m.again) and time.monotonic() < m.deadline:
                 m.reap()
-                at = next((i for i, p in enumerate(todo) if m.ready(p)), None) if len(m.processes) < jobs else None
+                todo += m.again
+                m.again.clear()
+                free, room = len(m.processes) < jobs, m.room()
+                at = next((i for i, p in enumerate(todo) if free and p.seconds < room and m.ready(p)), None)
                 if at is not None:
-                    p = todo.pop(at)
-                    if m.fits(p):
-                        m.start(p)
-                    else:
-                        m.say(f"{p.name}: left out, it would not end in time")
+                    m.start(todo.pop(at))
+                elif not m.processes and all(p.seconds >= room for p in todo):
+                    break
                 if time.monotonic() - recorded > RECORD_SECONDS:
                     record.write(subset, m.work / "runs", out)
                     recorded = time.monotonic()
@@ -209,7 +222,8 @@ def make(subset: str, work: Path, out: Path, jobs: int, budget: float, only: str
             m.stop()
             pool.shutdown(wait=False, cancel_futures=True)
             record.write(subset, m.work / "runs", out)
-    m.say(f"{m.ended} runs ended, {len(m.failed)} failed, {len(todo) + len(m.processes)} not made")
+    away = [p.name for p in todo] + list(m.processes)
+    m.say(f"{m.ended} runs ended, {len(m.failed)} failed, {len(away)} not made{': ' if away else ''}{', '.join(away)}")
     return len(m.failed)
 
 
