@@ -26,6 +26,8 @@ if __name__ == "__main__":
     scoring = verbs.add_parser("score", help="score the recorded runs")
     scoring.add_argument("--split", choices=("dev", "heldout"), default="", help="(default: both)")
     scoring.add_argument("--records", type=Path, default=record.RECORDED, help="folder of the records")
+    fitting = verbs.add_parser("calibrate", help="fit the probabilities on the development runs")
+    fitting.add_argument("--records", type=Path, default=record.RECORDED, help="folder of the records")
     given = parser.parse_args()
     if given.verb == "make":
         from tests.benchmarks.planted.make import make  # the engine's configuration: not for scoring
@@ -33,6 +35,10 @@ if __name__ == "__main__":
         make(given.subset, given.work, given.out, given.jobs, given.seconds, given.only, given.device, given.tiny)
     elif given.verb == "merge":
         record.merge(given.folder, given.out)
+    elif given.verb == "calibrate":
+        from tests.benchmarks.planted.calibrate import main as calibrate
+
+        calibrate(given.records)
     else:
         from tests.benchmarks.planted.score import main
 
