@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-# Fitted on the 29 development runs of the planted suite's CPU subset, configuration given and hidden: 1.04 (0.90 to 1.20).
+# Fitted on the 29 development runs of the planted CPU subset, configuration given and hidden: 1.04 (0.90 to 1.20).
 SHARPNESS = 1.04
 
 
