@@ -167,7 +167,7 @@ def test_other_documents_are_no_other_graph(monkeypatch: pytest.MonkeyPatch) -> 
             p = attention.positions(model.config, T, torch.device("cpu"), documents=documents)
             masks = {6: attention._block_mask(6, T, torch.device("cpu"), documents)}
             flex = attention.Positions(p.rotation, p.slopes, {}, masks)
-            torch.testing.assert_close(block(x, flex), model.h[0](x, p))
+            torch.testing.assert_close(block(x, x, flex), model.h[0](x, x, p))
     assert counter.frame_count == 1
 
 
