@@ -264,6 +264,7 @@ def status(history: History, name: str, state: str, reading: float | None = None
         train_loss=smooth,
         val_loss=val.last("loss"),
         val_se=val.last("se"),
+        bits_per_byte=val.last("bpb"),
         best_val=float(finite_val.min()) if len(finite_val) else math.nan,
         lr=steps.last("lr"),
         epoch=steps.last("epoch"),
