@@ -6,8 +6,10 @@ import argparse
 import os
 import sys
 import time
+import tomllib
 from pathlib import Path
 
+from engine import ahead
 from engine.signals import Signals
 
 
@@ -52,6 +54,7 @@ def _train(given: argparse.Namespace, began: float) -> int:
     # training step then takes 2 to 3 times as long. Read when torch loads it.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    ahead.begin(lambda: ahead.context(_device(given.run_dir)))
     from engine import run  # imports torch: not before the command is known to be right, and can be stopped
 
     code = run.train(given.run_dir, signals, began)
@@ -62,6 +65,15 @@ def _train(given: argparse.Namespace, began: float) -> int:
         sys.stderr.flush()
         os._exit(code)
     return code
+
+
+def _device(run_dir: Path) -> str:
+    """``train.device`` as the run's configuration has it; whether it is sound is found out later."""
+    try:
+        train = tomllib.loads((run_dir / "config.toml").read_text()).get("train", {})
+        return str(train.get("device", "auto"))
+    except (OSError, ValueError, AttributeError):
+        return "cpu"
 
 
 def _probe(given: argparse.Namespace, began: float) -> int:

@@ -20,7 +20,6 @@ from torch import Tensor, nn
 from engine import config as config_module
 from engine.plan import window_of
 
-
 BLOCK = 128  # queries, and keys, of a block of FlexAttention's masks
 
 

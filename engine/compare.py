@@ -10,7 +10,8 @@ from engine.config import Config
 FREE = {
     "model.preset", "data.paths", "data.val_paths", "data.cache", "data.shuffle_window",
     "train.max_steps", "train.epochs", "train.device",
-    "train.dtype", "train.compile", "train.checkpoint_every", "train.keep_checkpoints", "train.keep_best",
+    "train.dtype", "train.compile", "train.fp8_head",
+    "train.checkpoint_every", "train.keep_checkpoints", "train.keep_best",
     "train.init_from", "train.branched_from", "train.processes", "train.parallel", "eval.every",
     "schedule.decay_steps", "train.compile_mode", "train.system_every",
     "eval.sample_every", "eval.prompts", "eval.sample_tokens",

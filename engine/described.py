@@ -15,6 +15,7 @@ from engine.corpus import Documents, Split
 from engine.errors import RunError
 from engine.feed import Feed
 from engine.keep import FILE_NAME as KEEP_NAME
+from engine.word_order import distinct_pairs
 
 FILE_NAME = "data.json"
 
@@ -96,18 +97,19 @@ def facts_of(
         "encoding": c.data.encoding,
         "order": {"kind": "epochs"},
         "effective_unique_tokens": None,
-        **known(parts),
+        **known(parts, c.data.encoding),
         "errors": errors,
     }
 
 
-def known(parts: Split | None) -> dict[str, Any]:
+def known(parts: Split | None, encoding: str) -> dict[str, Any]:
     """What of ``data.json`` is known once every shard is packed."""
     return {
         "documents": parts and len(parts.train),
         "tokens": parts and parts.train.total,
         "unique_documents": parts and len(parts.unique),
         "unique_tokens": parts and parts.unique.total,
+        "distinct_pairs": parts and distinct_pairs(parts.unique, encoding),
         "held_out": {
             "documents": parts and len(parts.held_out),
             "tokens": parts and parts.held_out.total,

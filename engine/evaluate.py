@@ -131,7 +131,7 @@ def evaluate(
             if cancelled():
                 return None
             found = model(tokens.to(device), targets.to(device), per_token=True)
-            parts.append(found[: batch - short].flatten())
+            parts.append(found[: batch - short].flatten().clone())  # a graph writes its output in one place
     losses: Floats = torch.cat(parts).cpu().double().numpy()
     sums: Floats = np.bincount(data.owner, weights=losses, minlength=len(data.document_tokens)).astype(np.float64)
     loss, se = mean_and_error(sums, data.document_tokens)

@@ -26,7 +26,9 @@ def head_rows(device_type: str, compiled: bool = False) -> int:
     return 8192 if compiled or device_type == "cuda" else 1024
 
 
-def lean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float = 0.0) -> Tensor:
+def lean_cross_entropy(
+    hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float = 0.0, fp8: bool = False
+) -> Tensor:
     """Mean cross-entropy of ``hidden @ weight.T`` against ``targets``, without the logits ever standing in memory.
 
     Args:
@@ -34,13 +36,14 @@ def lean_cross_entropy(hidden: Tensor, weight: Tensor, targets: Tensor, softcap:
         weight: [V, C], float32.
         targets: int64 [N]; ``IGNORE`` is left out.
         softcap: logits are ``softcap * tanh(logits / softcap)``; 0: as they are.
+        fp8: compute the products in eight bits, where a gradient is wanted: see ``engine.head_fp8``.
 
     Returns:
         float32 scalar; NaN if every target is ignored.
     """
     if not torch.is_grad_enabled():
         return token_losses(hidden, weight, targets, softcap).sum() / (targets != IGNORE).sum()
-    loss: Tensor = _LeanCrossEntropy.apply(hidden, weight, targets, softcap)
+    loss: Tensor = _LeanCrossEntropy.apply(hidden, weight, targets, softcap, fp8)
     return loss
 
 
@@ -80,20 +83,26 @@ def _in_one_buffer(hidden: Tensor) -> bool:
     return hidden.device.type == "cpu" and hidden.dtype == torch.float32
 
 
-def load_kernel() -> None:
-    """Make the Triton kernel known, where there is Triton: before the model is called on CUDA for the first time."""
+def load_kernels() -> None:
+    """Make the Triton kernels known, where there is Triton: before the model is called on CUDA for the first time."""
     try:
-        import engine.head_kernel  # noqa: F401  it registers torch.ops.gptbench.head
+        import engine.gelu_kernel
+        import engine.head_kernel  # noqa: F401  they register torch.ops.gptbench.gelu and .head
     except ImportError:
         return
 
 
 class _LeanCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, fp8: bool) -> Tensor:
         count = (targets != IGNORE).sum()
-        if _kernel(hidden):
-            losses, grad_hidden, grad_weight = torch.ops.gptbench.head(hidden, weight, targets, softcap, True)
+        if fp8 or _kernel(hidden):
+            found = (
+                torch.ops.gptbench.head_fp8(hidden, weight, targets, softcap)
+                if fp8
+                else torch.ops.gptbench.head(hidden, weight, targets, softcap, True)
+            )
+            losses, grad_hidden, grad_weight = found
             ctx.save_for_backward(grad_hidden, grad_weight, count)
             return losses.sum() / count
         rows, cast = head_rows(hidden.device.type, torch.compiler.is_compiling()), weight.to(hidden.dtype)
@@ -115,10 +124,10 @@ class _LeanCrossEntropy(torch.autograd.Function):
         return total / count
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
         grad_hidden, grad_weight, count = ctx.saved_tensors
         scale = grad_output / count
-        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale, None, None
+        return grad_hidden * scale.to(grad_hidden.dtype), grad_weight * scale, None, None, None
 
 
 def _fusible(logits: Tensor, targets: Tensor, softcap: float) -> tuple[Tensor, Tensor]:

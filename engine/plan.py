@@ -127,7 +127,10 @@ def memory_parts(config: Config, *, device: str = "cuda", compiled: bool | None 
         kinds = len({window_of(m, layer) for layer in range(m.n_layer)})
         masks = 4 * kinds * m.block_size * (m.n_head if m.positions == "alibi" else 1)
     # As engine.head.head_rows has it, which cannot be imported without torch; and bytes a logit while it stands.
-    rows, each = (256, 4) if kind == "cpu" else (8192, w)
+    # With an fp8 head (engine.head_fp8): logits, their gradient and that turned, and operands of one byte, each twice.
+    fp8 = config.train.fp8_head
+    rows, each = (256, 4) if kind == "cpu" else (16384, w + 2) if fp8 else (8192, w)
+    operands = 2 * (m.vocab_size + tokens) * c + 4 * m.vocab_size * c if fp8 else w * m.vocab_size * c
     outside = 5 * w if kind == "cuda" else 4 + w + 4 + w  # embedded, and the final states with their gradient
     matrices = muon_parameters(config)
     return {
@@ -136,7 +139,7 @@ def memory_parts(config: Config, *, device: str = "cuda", compiled: bool | None 
         "optimizer": 8 * parameters - 4 * matrices,
         "casts": 2 * parameters if half else 0,
         "activations": int(tokens * (m.n_layer * per_layer_bytes + outside * c + masks)),
-        "head": min(tokens, rows) * m.vocab_size * each + (4 + w) * m.vocab_size * c,
+        "head": min(tokens, rows) * m.vocab_size * each + 4 * m.vocab_size * c + operands,
         "overhead": OVERHEAD[kind],
     }
 

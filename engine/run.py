@@ -21,9 +21,9 @@ import torch
 
 from data.files import ShardError
 from data.packed import Cancelled
+from engine import ahead, events, parallel, plan, prepare, process
 from engine import config as config_module
 from engine import device as device_module
-from engine import events, parallel, plan, prepare, process
 from engine.config import Config, ConfigError
 from engine.described import Prepared
 from engine.errors import RunError
@@ -118,9 +118,12 @@ def _train(
 ) -> str:  # fmt: skip
     config = config_module.load(run_dir / "config.toml")
     ranks.fit(config)
+    clock.end("import")
     device = device_module.choose(replace(config.train, device=ranks.device(config.train)))
     ranks.choose(config, device.memory if device.type == "cuda" else None)
-    clock.end("import")
+    if device.compiled:
+        ahead.begin(ahead.compiler)
+    clock.end("device")
     with ranks.in_turn(signals.stopping):
         data = prepare.prepare(
             config, run_dir, cancelled=signals.stopping, decides=ranks.main, packs=ranks.local == 0

@@ -113,6 +113,7 @@ class Train:
     device: str = _f("auto", "cuda, mps, cpu or auto")
     dtype: str = _f("auto", "bfloat16, float32 or auto (bfloat16 on CUDA)", ("auto", "bfloat16", "float32"))
     compile: str = _f("auto", "torch.compile: on, off or auto (on for CUDA)", ("auto", "on", "off"))
+    fp8_head: bool = _f(False, "the head's products in 8-bit floats (Hopper or newer): faster, gradients coarser")
     checkpoint_every: int = _f(500, "steps between checkpoints; 0: only at the end and at a stop")
     keep_checkpoints: int = _f(3, "newest checkpoints kept; 0: all")
     keep_best: bool = _f(True, "also keep the checkpoint with the lowest held-out loss")
@@ -126,8 +127,8 @@ class Train:
         (), "[[from, sequences], …]: another batch from that step (below 1: that part of the run) on"
     )
     compile_mode: str = _f(
-        "default", "torch.compile's mode; reduce-overhead uses CUDA graphs",
-        ("default", "max-autotune-no-cudagraphs", "reduce-overhead"),
+        "auto", "torch.compile's mode; reduce-overhead uses CUDA graphs, auto does so for small models on one GPU",
+        ("auto", "default", "max-autotune-no-cudagraphs", "reduce-overhead"),
     )  # fmt: skip
     system_every: float = _f(15.0, "seconds between system events; 0: none")
 

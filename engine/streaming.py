@@ -219,7 +219,7 @@ def _complete_later(path: Path, prepared: Prepared, before: dict[str, Any] | Non
         found = {pack.identity.path: file_of(pack) for pack in packs}
         files = [found.get(file["path"], file) for file in facts["files"]]
         parts = _whole(feed, held)
-        now = {**facts, **known(parts), "files": files}
+        now = {**facts, **known(parts, facts["encoding"]), "files": files}
         if before is not None:
             compare(path, {**before, "held_out": before["held_out"] if before["tokens"] is not None else {}}, now)
         facts.update(now)

@@ -62,7 +62,7 @@ def test_a_run_from_beginning_to_end(make_run: MakeRun, shard: Path) -> None:
     assert h.val["loss"][0] == pytest.approx(math.log(50304), abs=0.3)
     assert h.val["loss"][-1] < h.val["loss"][0]
     assert [m["step"] for m in h.checkpoints] == [5, 10, 12]
-    assert [p["name"] for p in h.phases] == ["import", "pack", "build", "first evaluation", "first step"]
+    assert [p["name"] for p in h.phases] == ["import", "device", "pack", "build", "first evaluation", "first step"]
     assert h.stop is not None and h.stop["reason"] == "finished" and h.stop["step"] == 12
     for key in ("schema", "parameters", "tokens_per_step", "max_steps", "device", "device_name", "versions",
                 "config_hash", "flops_per_token"):  # fmt: skip

@@ -45,6 +45,7 @@ class Run:
     noise: float = 0.004  # of an evaluation
     train_noise: float = 0.03
     seen: bool = True
+    untrained: bool = False  # evaluated before the first step as well
     saturating: bool = False  # Kaplan's form
     slower: float = 1.0  # tokens count for this share (a rate too low)
     stuck: float | None = None  # share of the plan behind which nothing is gained (a floor of noise)
@@ -106,6 +107,8 @@ def history(run: Run) -> History:
     if not run.hidden:
         start |= {"parameters": run.parameters, "tokens_per_step": run.tokens_per_step, "max_steps": run.steps}
     result.apply(start)
+    for split in ("heldout", "seen") if run.untrained else ():
+        result.apply({"event": "eval", "step": 0, "split": split, "loss": math.log(50304)})
     last = int(run.until * run.steps)
     every = max(1, run.steps // run.evals)
     for step in range(max(1, run.steps // 1000), last + 1, max(1, run.steps // 1000)):

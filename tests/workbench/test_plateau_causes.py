@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.workbench.synthetic import Run, config, explain, history, losses
 from workbench.plateau import series, stability
 from workbench.plateau.cause import all_causes
 from workbench.plateau.diagnose import Diagnosis, diagnose
+from workbench.plateau.evidence import Gap
 from workbench.plateau.order import ORDER
 from workbench.plateau.report import report_lines
 from workbench.runs.facts import facts_of_log
@@ -186,6 +188,44 @@ def test_data_in_order_of_source_make_waves() -> None:
     d = explain(run)
     assert p(d, "data_order") > 0.5
     assert p(explain(replace(run, extra=None)), "data_order") < 0.05
+
+
+def test_short_runs_in_order_of_source_wander_and_remember() -> None:
+    # Sources too short for waves of a fortieth of the run: 100 of them, one behind the other.
+    levels = np.random.default_rng(3).normal(0, 0.5, 101)
+    run = Run(extra=lambda share: float(levels[int(share * 100)]), train_noise=0.05)
+    d = explain(run)
+    assert d.evidence.shuffling.remembers and p(d, "data_order") > 0.5
+    assert "memory" in " ".join(f.text for c in d.causes if c.id == "data_order" for f in c.speaking_for)
+    still = explain(replace(run, extra=None, train_noise=0.5))  # noise of any size has no memory
+    assert not still.evidence.shuffling.remembers and not still.evidence.shuffling.wanders
+    assert p(still, "data_order") < 0.05
+    slow = replace(run, extra=lambda share: 0.6 * math.sin(8 * math.pi * share))
+    assert explain(slow).evidence.shuffling.wanders
+
+
+def test_words_without_order_are_broken_data() -> None:
+    d = explain(Run(facts={"distinct_pairs": 0.995}))
+    assert d.causes[0].id == "data_broken" and d.causes[0].probability > 0.5
+    assert p(explain(Run(facts={"distinct_pairs": 0.8})), "data_broken") < 0.05
+
+
+def test_a_log_without_epochs_shows_a_shift_by_its_first_evaluations() -> None:
+    def gap(of: Callable[[float], float], evals: int = 200) -> Gap:
+        found = explain(Run(evals=evals, hidden=True, untrained=True, heldout_extra=of)).evidence.gap
+        assert found is not None
+        return found
+
+    shifted, learnt = gap(lambda share: 2.0), gap(lambda share: 2.0 * share)
+    assert shifted.from_the_first and not learnt.from_the_first
+    assert gap(lambda share: 2.0, evals=10).at_first is None  # no evaluation fell into that stage
+
+
+def test_a_small_batch_at_the_rate_of_larger_ones_is_seen_directly() -> None:
+    run = Run(tokens_per_step=2048.0, steps=20_000, noise_scale=100_000, kind="constant", stuck=0.5)
+    assert p(explain(run), "batch_too_small") > 0.5
+    assert p(explain(replace(run, noise_scale=5_000)), "batch_too_small") < 0.1
+    assert p(explain(replace(run, lr=5e-5)), "batch_too_small") < 0.4  # a rate that suits it
 
 
 def test_broken_data() -> None:

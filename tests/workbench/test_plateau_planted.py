@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 import workbench
 from engine.config import resolve
-from tests.benchmarks.planted import labels, plan, record, score
+from tests.benchmarks.planted import labels, make, plan, record, score
 from workbench.plateau.cause import all_causes
 
 
@@ -57,6 +58,40 @@ def test_a_record_that_was_changed_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cpu-dev.jsonl.gz").write_bytes(gzip.compress((text + " \n").encode()))
     with pytest.raises(ValueError, match="not those of the manifest"):
         record.names(tmp_path, "cpu")
+
+
+def test_records_of_another_machine_are_added_and_none_is_changed(tmp_path: Path) -> None:
+    def line(name: str, split: str, loss: float) -> dict[str, Any]:
+        return {"plant": {"name": name, "split": split}, "loss": loss}
+
+    here, there = tmp_path / "here", tmp_path / "there"
+    record._save("cuda", [line("a", plan.DEV, 1.0), line("h", plan.HELDOUT, 2.0)], here)
+    before = json.loads((here / record.MANIFEST).read_text())
+    record._save("cuda", [line("a", plan.DEV, 9.0), line("b", plan.DEV, 3.0)], there)
+    record.merge(there, here)
+    assert {v["plant"]["name"]: v["loss"] for v in record.read(here, "cuda")} == {"a": 1.0, "b": 3.0, "h": 2.0}
+    after = json.loads((here / record.MANIFEST).read_text())
+    assert after["cuda-heldout.jsonl.gz"] == before["cuda-heldout.jsonl.gz"]
+    assert after["cuda-dev.jsonl.gz"]["runs"]["a"] == before["cuda-dev.jsonl.gz"]["runs"]["a"]
+
+
+def test_a_run_is_started_only_where_it_would_end_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(make.time, "monotonic", lambda: now)
+    plants = {p.name: p for p in plan.plants("cuda")}
+    m = make.Making("cuda", tmp_path, "", False, 0.0, 400.0, plants=plants)
+    assert m.room() == math.inf  # nothing has ended: the speed is unknown
+    m.ended, m._spent, m._moving = 8, 80.0, 60.0  # twice as fast as planned, so far
+    assert m.room() == pytest.approx(2 * 300 / make.CAREFUL)
+    now = 395.0
+    assert m.room() < plants["30m-healthy-1"].seconds
+
+
+@pytest.mark.parametrize("p", plan.plants("cuda"), ids=lambda p: p.name)
+def test_every_plant_can_be_tried_on_next_to_nothing(p: plan.Plant) -> None:
+    base = next(b for b in plan.BASES["cuda"] if b.name == p.base)
+    c = resolve(None, (), make.tiny(plan.options(p, base)))
+    assert c.train.device == "cpu" and c.train.max_steps <= 40 and c.tokens_per_step <= 256
 
 
 def test_an_error_of_the_engine_is_no_end_of_a_run() -> None:

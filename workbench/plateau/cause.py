@@ -6,7 +6,7 @@ before any evidence), ``PROBE`` (the short experiment that settles it; None, wit
 
 Each finding carries a weight: the log-odds by which it speaks for (above 0) or against (below 0) the cause. Weights are
 set by hand from the literature named in each file, and checked on recorded runs whose cause is known, on published
-logs, and on synthetic runs made from the cited laws; they have not yet been fitted to a labelled suite.
+logs, and on synthetic runs made from the cited laws; how sure their sum makes is fitted (``plateau.calibration``).
 """
 
 from __future__ import annotations

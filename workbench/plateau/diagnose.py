@@ -12,6 +12,7 @@ from workbench.plateau import cause as cause_module
 from workbench.plateau import decision as decision_module
 from workbench.plateau import levers as levers_module
 from workbench.plateau import order, probed
+from workbench.plateau.calibration import calibrated
 from workbench.plateau.evidence import Evidence, gather
 from workbench.plateau.interval import as_dict
 from workbench.plateau.levers import Lever
@@ -138,7 +139,7 @@ def rank(e: Evidence, verdict: Verdict, run_dir: Path | None = None) -> list[Ran
         if result is not None:
             assessment = probed.taken_in(assessment, result)
         odds = module.PRIOR + sum(f.weight for f in assessment.findings)
-        probability = max(verdict.concern, assessment.concern) / (1 + math.exp(-odds))
+        probability = calibrated(max(verdict.concern, assessment.concern) / (1 + math.exp(-odds)))
         confirmed = None if result is None else result.confirmed
         if confirmed is not None:
             probability = max(probability, probed.CONFIRMED) if confirmed else min(probability, probed.REFUTED)

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from workbench.plateau import anchored, law, rate, series, signals, stability, trend
+from workbench.plateau import anchored, law, rate, series, shuffling, signals, stability, trend
 from workbench.plateau.interval import Interval
 from workbench.plateau.series import Curve, Documents
 from workbench.runs.anchors import Anchor
 from workbench.runs.facts import Facts
 from workbench.runs.history import History
+
+AT_FIRST = 0.2  # of a gap: 0.34 of it under a shift, 0.07 under 30 epochs, when a third of the fall was made
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Gap:
         growth, se: how much it grew in between, and the standard error of that.
         falls: training-side loss lost over the recent window, nats (positive: it falls); falls_se.
         basis: "seen documents" (dropout off), or "training loss" as trained.
+        at_first: the gap when the training side had made a third of its fall: token frequencies are learnt by then and
+            little else (Belrose et al. 2024, arXiv 2402.04362), nothing by heart. None where no evaluation shows it.
     """
 
     now: float
@@ -56,6 +60,12 @@ class Gap:
     falls: float
     falls_se: float
     basis: str
+    at_first: float | None = None
+
+    @property
+    def from_the_first(self) -> bool:
+        """Whether much of it was there before anything could be learnt by heart."""
+        return self.at_first is not None and self.at_first > max(0.3, AT_FIRST * self.now)
 
     @property
     def grows(self) -> bool:
@@ -83,6 +93,7 @@ class Evidence:
     anchored: anchored.Anchored | None  # by earlier runs on the same held-out documents
     effective: float | None  # D', tokens worth fresh ones; None where the unique tokens are unknown
     signals: signals.Signals
+    shuffling: shuffling.Shuffling
 
     @property
     def step(self) -> int:
@@ -178,6 +189,7 @@ def gather(history: History, facts: Facts, run_dir: Path | None = None, anchors:
         anchored=anchored.anchored(anchors, facts, lr, effective) if main_is_heldout else None,
         effective=effective,
         signals=signals.measure(history, facts, main, train, lr, warm),
+        shuffling=shuffling.measure(train, series.evaluations(history.seen), warm),
     )
 
 
@@ -257,8 +269,19 @@ def _gap(
         falls = float(recent.loss[:third].mean() - recent.loss[-third:].mean()) if len(recent) >= 2 else 0.0
         change = seen_documents.change(float(recent.step[0]), last) if len(recent) >= 2 else None
         falls_se = math.hypot((jitter[1] or 0.02) * math.sqrt(2 / third), change[1] if change else 0.0)
-        return Gap(now, then, first, now - then, se, falls, falls_se, "seen documents")
+        at_first = _gap_at_first(main, seen)
+        return Gap(now, then, first, now - then, se, falls, falls_se, "seen documents", at_first)
     return _gap_to_training(main, train, warm, slope)
+
+
+def _gap_at_first(main: Curve, seen: Curve) -> float | None:
+    common = np.intersect1d(main.step, seen.step)
+    if len(common) < 5 or common[0] > 1:  # the fall is counted from the untrained model
+        return None
+    held, near = (c.loss[np.isin(c.step, common)] for c in (main, seen))
+    fallen = (near[0] - near) / max(float(near[0] - near.min()), 1e-9)
+    begun = np.flatnonzero((fallen > 0.2) & (fallen < 0.4))
+    return float((held - near)[begun].mean()) if len(begun) else None
 
 
 def _above(curve: Curve, step: float) -> Curve:

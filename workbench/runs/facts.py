@@ -40,6 +40,7 @@ KEYS: dict[str, tuple[type, str]] = {
     "effective_unique_tokens": (int, "unique tokens, near copies discounted"),
     "epochs": (float, "passes over the unique tokens so far"),
     "duplicate_fraction": (float, "share of the training tokens that are exact copies"),
+    "distinct_pairs": (float, "distinct pairs of neighbouring words, as a share of those of shuffled documents"),
     "sampling": (str, "how windows are drawn: without_replacement or with_replacement"),
     "schedule": (str, "shape of the learning rate: cosine, linear, wsd or constant"),
     "lr": (float, "peak learning rate"),
@@ -316,6 +317,8 @@ def _from_data(facts: Facts, path: Path) -> None:
         value = number(data, name)
         if value > 0:
             facts.default(key, value, "data.json")
+    if (pairs := number(data, "distinct_pairs")) > 0:
+        facts.default("distinct_pairs", pairs, "data.json")
     effective = data.get("effective_unique_tokens")
     if isinstance(effective, dict) and number(effective, "mid") > 0:
         low, high = number(effective, "low"), number(effective, "high")

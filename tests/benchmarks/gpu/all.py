@@ -22,10 +22,14 @@ TINY = "model.preset=demo-1m,model.n_layer=1,model.n_head=2,model.n_embd=16,mode
 GPT2, SEED = "model.preset=gpt2-124m,train.micro_batch=64", "model.preset=seed-40m,train.micro_batch=64"
 
 # Name, configuration, and the share of the card that the process may use in GB (0: all of it).
+FP8, WIDE = "train.fp8_head=true", "model.preset=gpt2-350m,model.n_head=8,train.micro_batch=64"
 RUNS: tuple[tuple[str, str, float], ...] = (
     ("gpt2-124m", GPT2, 0),
+    ("gpt2-124m fp8 head", f"{GPT2},{FP8}", 0),
     ("seed-40m", SEED, 0),
-    ("gpt2-350m", "model.preset=gpt2-350m,train.micro_batch=32", 0),
+    ("seed-40m fp8 head", f"{SEED},{FP8}", 0),
+    ("gpt2-350m, heads of 128", WIDE, 0),
+    ("gpt2-350m, heads of 128, fp8 head", f"{WIDE},{FP8}", 0),
     ("gpt2-124m in 12 GB", "model.preset=gpt2-124m,train.micro_batch=16", 12),
     ("modern-124m", "model.preset=modern-124m,train.micro_batch=64", 0),
     ("modern-124m document masks", "model.preset=modern-124m,train.micro_batch=64,model.document_mask=true", 0),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.packed import default_cache, pack_shards
-from engine import config, evaluate, optim
+from engine import config, evaluate, optim, train
 from engine.corpus import Documents
 from engine.loader import Batches
 from engine.model import GPT, IGNORE
@@ -50,12 +50,17 @@ class Ours:
         self.config = c
         self.model = GPT(c.model, EOT).to(DEVICE)
         self.optimiser = optim.build(self.model, c.optim, DEVICE.type)
-        self.call = (
-            torch.compile(self.model, mode=c.train.compile_mode)
-            if DEVICE.type == "cuda" and compiled is not False
-            else self.model
-        )
+        self.call: Callable[..., Tensor] = self.model
+        self.graphs = False
+        if c.train.fp8_head and DEVICE.type == "cuda":
+            import engine.head_fp8  # noqa: F401  it registers the operator
+
+            self.model.fp8_head = True
+        if DEVICE.type == "cuda" and compiled is not False:
+            self.call, self.graphs = train.compiled(self.model, self.model, c, graphs=True)
         self.parameters = list(self.model.parameters())
+        for p in self.parameters if self.graphs else ():
+            p.grad = torch.zeros_like(p)
         shape = c.train.micro_batch, c.model.block_size
         if docs is None:
             fixed = torch.randint(0, EOT, (2, *shape), device=DEVICE)
@@ -72,7 +77,7 @@ class Ours:
         tokens = torch.zeros(2, self.config.train.micro_batch, self.config.model.block_size, dtype=torch.int64)
         with autocast():
             self.call(tokens[0].to(DEVICE), tokens[1].to(DEVICE)).backward()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=not self.graphs)
         synchronise()
         return time.perf_counter() - begin
 
@@ -92,7 +97,7 @@ class Ours:
         if DEVICE.type == "cuda":
             self.optimiser.found_inf = (~torch.stack([total, norm]).isfinite().all()).float()  # type: ignore[attr-defined]
         self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad(set_to_none=not self.graphs)
         return total / accumulate
 
 

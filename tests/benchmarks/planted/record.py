@@ -41,11 +41,26 @@ def write(subset: str, runs: Path, out: Path) -> None:
         run_dir = runs / (p.of or p.name)
         if p.name not in lines and run_dir.is_dir() and (line := _line(p, run_dir)) is not None:
             lines[p.name] = line
+    _save(subset, list(lines.values()), out)
+    print(f"{len(lines)} runs of {subset} recorded in {out}", flush=True)
+
+
+def merge(source: Path, out: Path) -> None:
+    """Add the runs recorded in ``source`` to those of ``out``. What ``out`` holds already stays as it is."""
+    for subset in plan.BASES:
+        lines = {line["plant"]["name"]: line for line in read(out, subset)}
+        new = [line for line in read(source, subset) if line["plant"]["name"] not in lines]
+        if new:
+            _save(subset, [*lines.values(), *new], out)
+            print(f"{len(new)} runs of {subset} added to {len(lines)}")
+
+
+def _save(subset: str, lines: list[dict[str, Any]], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / MANIFEST
     manifest = json.loads(path.read_text()) if path.is_file() else {}
     for split in (plan.DEV, plan.HELDOUT):
-        some = [json.dumps(v, separators=(",", ":")) for v in lines.values() if v["plant"]["split"] == split]
+        some = [json.dumps(v, separators=(",", ":")) for v in lines if v["plant"]["split"] == split]
         if not some:
             continue
         name = f"{subset}-{split}.jsonl.gz"
@@ -56,7 +71,6 @@ def write(subset: str, runs: Path, out: Path) -> None:
             "runs": {json.loads(s)["plant"]["name"]: hashlib.sha256(s.encode()).hexdigest()[:16] for s in some},
         }
     path.write_text(json.dumps(manifest, indent=1) + "\n")
-    print(f"{len(lines)} runs of {subset} recorded in {out}")
 
 
 def names(out: Path, subset: str) -> set[str]:

@@ -119,18 +119,18 @@ def summary(scored: list[Scored]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Print the scores of every recorded subset."""
+def main(records: Path = record.RECORDED, only: str = "") -> None:
+    """Print the scores of every recorded subset, or of one split alone; those held out are kept beside the records."""
     begin, scorings = time.perf_counter(), []
     with tempfile.TemporaryDirectory() as folder:
         for subset in plan.BASES:
-            lines = {v["plant"]["name"]: v for v in record.read(record.RECORDED, subset)}
-            for split in (plan.DEV, plan.HELDOUT):
+            lines = {v["plant"]["name"]: v for v in record.read(records, subset)}
+            for split in (only,) if only else (plan.DEV, plan.HELDOUT):
                 scorings += _score(subset, split, lines, Path(folder))
     if not scorings:
         print("nothing is recorded; python -m tests.benchmarks.planted make")
     if held_out := [s for s in scorings if s["split"] == plan.HELDOUT]:
-        with (record.RECORDED / "scorings.jsonl").open("a", encoding="utf-8") as file:
+        with (records / "scorings.jsonl").open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(scoring) + "\n" for scoring in held_out)
     print(f"{time.perf_counter() - begin:.1f} s")
 

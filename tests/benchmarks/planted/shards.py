@@ -5,23 +5,45 @@ Every kind is a pure function of its name and of the tokens that a run reads, so
 
 from __future__ import annotations
 
+import os
 import random
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tests.benchmarks.data import CORPUS
+from tests.benchmarks.planted.plant import FRESH
 
+# PLANTED_CORPUS: where the corpus lies on a machine that has no shared folder beside the checkout.
+CORPUS = Path(os.environ.get("PLANTED_CORPUS") or Path(__file__).resolve().parents[4] / "shared" / "corpus")
 Document = tuple[str, str]  # source, text
 # Text of another kind than the rest of the corpus (documentation of one vendor).
 KINDS = {"prose": ("nltk/", "openstax/"), "standards": ("rust-lang/", "python/")}
-CHARACTERS = 3.6  # per GPT-2 token of this corpus, below the mean: corpora come out rather too large than too small
-LONGEST = 8_000  # characters of a document
 HELD_OUT = 15  # shard of the corpus whose documents no run trains on
 
 
-def build(kind: str, tokens: int, folder: Path, per_token: float = CHARACTERS) -> Path:
+@dataclass(frozen=True)
+class Measure:
+    """How much text a subset's shards hold.
+
+    Attributes:
+        per_token: characters of a token of its encoding. longest: characters of a document, at most.
+        held: tokens of a held-out shard.
+    """
+
+    per_token: float
+    longest: int
+    held: int
+
+
+MEASURES = {
+    "cpu": Measure(2.6, 8_000, 60_000),  # the small vocabulary splits words further
+    "cuda": Measure(3.05, 32_000, 250_000),
+}
+
+
+def build(kind: str, tokens: int, folder: Path, measure: Measure) -> Path:
     """The shard of a kind, for a run that reads ``tokens``: made once, then found.
 
     Kinds: ``fresh``, ``fresh-long``; ``epochs-E``: so much text that the run reads it E times; ``copies-E``: the same
@@ -34,20 +56,17 @@ def build(kind: str, tokens: int, folder: Path, per_token: float = CHARACTERS) -
         held = kind.startswith("val")
         kind = kind.removeprefix("val").removeprefix("-") or FRESH
         documents = _documents(range(HELD_OUT, HELD_OUT + 1) if held else range(HELD_OUT), folder)
-        wanted = 60_000 if held else 1.3 * tokens
+        wanted = measure.held if held else 1.3 * tokens
         # Giants would be most of a small corpus, and no fair sample of a large one: kinds would differ by them.
-        documents = [d for d in documents if len(d[1]) < LONGEST]
+        documents = [d for d in documents if len(d[1]) < measure.longest]
         for part in kind.split("/"):
-            documents = _made(part, documents, wanted * per_token, tokens * per_token)
+            documents = _made(part, documents, wanted * measure.per_token, tokens * measure.per_token)
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".part")
+        temporary = path.with_suffix(f".{os.getpid()}")
         table = pa.table({"source": [d[0] for d in documents], "text": [d[1] for d in documents]})
         pq.write_table(table, temporary)
         temporary.replace(path)
     return path
-
-
-FRESH = "fresh"
 
 
 def _documents(shards: range, folder: Path) -> list[Document]:

@@ -1,7 +1,8 @@
 """Trains one run directory through the engine, with a fault planted in the process: ``… worker RUN_DIR FAULT``.
 
 Faults: ``ordered``: the loader reads documents in the order of their file; ``dead-N``: after step N the final norm and
-the embedding are zero and the optimiser has forgotten its moments, so every gradient is exactly zero from there on.
+the embedding are zero and the optimiser has forgotten its moments, so every gradient is exactly zero from there on;
+``offset-N``: the target of a token is the N-th after it, in training and evaluation alike.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from engine import run
+from engine.model import GPT, IGNORE
 from engine.order import TokenStream
 from engine.signals import Signals
 from engine.train import Pending, Trainer
@@ -25,6 +29,8 @@ def plant(fault: str) -> None:
         _order()
     elif fault.startswith("dead-"):
         _die(int(fault.removeprefix("dead-")))
+    elif fault.startswith("offset-"):
+        _offset(int(fault.removeprefix("offset-")) - 1)
     elif fault:
         sys.exit(f"no fault {fault!r}")
 
@@ -56,6 +62,17 @@ def _die(after: int) -> None:
         return train(self, step)
 
     Trainer._train = dying  # type: ignore[method-assign]
+
+
+def _offset(by: int) -> None:
+    forward = GPT.forward
+
+    def shifted(self: GPT, tokens: Tensor, targets: Tensor | None = None, per_token: bool = False) -> Tensor:
+        if targets is not None:
+            targets = F.pad(targets[:, by:], (0, by), value=IGNORE)
+        return forward(self, tokens, targets, per_token)
+
+    GPT.forward = shifted  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -46,11 +46,17 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, -2.5, {"lr_ratio": s.lr_ratio}))
     findings += noise_floor(e, verdict)
     findings += above_expected(e, 0.7)
+    # At a rate near the optimum of larger batches, steps that are mostly noise set the floor: the rate that suits a
+    # batch falls with B / (B + B_noise) (McCandlish et al. 2018).
+    measured = s.noise_ratio is not None and s.noise_ratio < 0.1
+    below = s.batch_ratio is not None and s.batch_ratio < 1 / 3
+    hot = s.lr_ratio is not None and s.lr_ratio > 0.5
+    concern = 0.75 if measured and below and hot and e.step > 2 * e.warm else 0.0
     accumulate = e.facts.number("grad_accum")
     sets: dict[str, object] = {"train.grad_accum": int(4 * accumulate)} if accumulate else {}
     gain = Interval(0.02, 0.06, 0.2) if s.noise_ratio is not None and s.noise_ratio < 0.1 else None
     fix = "Accumulate gradients over four times as many sequences, from the newest checkpoint on."
-    return Assessment(findings, fix, Action("branch", sets, e.step or None), gain, missing)
+    return Assessment(findings, fix, Action("branch", sets, e.step or None), gain, missing, concern)
 
 
 def noise_floor(e: Evidence, verdict: Verdict) -> list[Finding]:

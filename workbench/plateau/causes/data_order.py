@@ -1,7 +1,8 @@
 """The data are read in order of their source, not shuffled: the model follows each source and forgets the last.
 
 Seen in the training loss: levels that last for a fortieth of the run and more, far beyond the noise of shuffled
-batches. Shuffled published runs (llm.c, modded-nanogpt, build-nanogpt) stay below 0.04 nats.
+batches. Shuffled published runs (llm.c, modded-nanogpt, build-nanogpt) stay below 0.04 nats. A run too short for such
+waves shows it by a training loss that wanders from that of seen documents, or has a memory (``plateau.shuffling``).
 """
 
 from __future__ import annotations
@@ -33,12 +34,29 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         else:
             text = f"the training loss has no long waves (at most {drift:.3f} nats for a fortieth of the run)"
             findings.append(Finding(text, -2.0, figures))
+    sure = waves and drift is not None and drift > 0.25
+    s = e.shuffling
+    moving = not e.signals.dead and not e.stability.blown_up
+    if s.wanders and s.distance is not None and s.distance_se is not None:
+        text = (
+            f"from one evaluation to the next the training loss wanders by {s.distance:.2f} nats from that of seen "
+            f"documents, where the noise of its means is {s.distance_se:.2f}"
+        )
+        findings.append(Finding(text, 3.5 if moving else 1.0, {"distance": s.distance, "se": s.distance_se}))
+        sure |= moving
+    if s.remembers and s.memory is not None and s.memory_z is not None:
+        text = (
+            f"around its trend the training loss has a memory: {s.memory:.2f} nats last from one step to the next "
+            f"({s.memory_z:.0f} standard errors), where shuffled steps know nothing of each other"
+        )
+        findings.append(Finding(text, 3.0 if moving else 0.5, {"memory": s.memory, "memory_z": s.memory_z}))
+        sure |= moving
     if e.stability.lost or e.noise.restless:
         findings.append(Finding("the training is unstable, which makes waves too", -2.5))
     if e.epochs is not None and e.epochs > 4 and waves:
         findings.append(Finding(f"{e.epochs:.1f} epochs: the loss steps down at each of them as well", -1.5))
     if e.facts.text("sampling") == "with_replacement":
         findings.append(Finding(f"windows are drawn at random ({e.facts.source('sampling')})", -2.0))
-    concern = 0.75 if waves and drift is not None and drift > 0.25 else 0.0
+    concern = 0.75 if sure else 0.0
     fix = "Shuffle documents over all shards before training."
     return Assessment(findings, fix, Action("data"), None, missing, concern)

@@ -103,6 +103,9 @@ def _gap(e: Evidence, findings: list[Finding], missing: list[str]) -> None:
         findings.append(Finding(text, -2.5, figures))
     else:
         findings.append(Finding(text, -0.5, figures))
+    if gap.from_the_first and gap.at_first is not None:
+        text = f"{gap.at_first:.2f} of the gap was there when only token frequencies were learnt: no learning by heart"
+        findings.append(Finding(text, -4.5 if e.epochs is None else -0.5, {"at_first": gap.at_first}))
     if gap.now < 0:
         findings.append(Finding("the training side lies above the held-out loss", -1.0, {"gap": gap.now}))
 

@@ -37,7 +37,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         text = f"the peak rate is {ratio:.2g}× the published optimum for its optimiser at this size"
         if 1 / 3 <= ratio <= 3:
             text = "the peak rate lies within a factor of 3 of the published optima for its optimiser"
-        weight = 3.5 if ratio > 15 else 2.0 if ratio > 6 else 0.5 if ratio > 3 else -1.5 if ratio > 1 / 3 else -4.0
+        weight = 3.5 if ratio > 15 else 3.0 if ratio > 6 else 0.5 if ratio > 3 else -1.5 if ratio > 1 / 3 else -4.0
         findings.append(Finding(text, weight, {"lr_ratio": ratio}))
     findings += batch_too_small.noise_floor(e, verdict)
     s = e.stability
@@ -49,7 +49,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding("the loss jumps or has blown up, as at too high a rate", 1.0))
     findings += above_expected(e, 0.7)
     stable = not (e.noise.restless or s.blown_up > 0 or s.lost)
-    concern = 0.75 if ratio is not None and ratio > 10 and stable and e.step > 2 * e.warm else 0.0
+    concern = 0.75 if ratio is not None and ratio > 6 and stable and e.step > 2 * e.warm else 0.0
     lr = e.facts.number("lr") or (e.rate.peak if e.rate is not None else None)
     sets: dict[str, object] = {"optim.lr": float(f"{lr / 3:.3g}")} if lr else {}
     gain = Interval(0.02, 0.08, 0.3) if ratio is not None and ratio > 6 else None

@@ -1,0 +1,20 @@
+"""From the sum of the evidence to a probability that means what it says.
+
+The weights of the findings are set by hand, so their sum may be too sure or too timid. One number, fitted on labelled
+runs, sharpens or blunts all log-odds alike (Guo et al. 2017, *On Calibration of Modern Neural Networks*, temperature
+scaling): what is more probable than not stays so, and no order changes.
+"""
+
+from __future__ import annotations
+
+import math
+
+# Fitted on the 29 development runs of the planted CPU subset, configuration given and hidden: 1.04 (0.90 to 1.20).
+SHARPNESS = 1.04
+
+
+def calibrated(probability: float) -> float:
+    """The probability with its log-odds scaled; 0 and 1 stay."""
+    if not 0 < probability < 1:
+        return probability
+    return 1 / (1 + math.exp(-SHARPNESS * math.log(probability / (1 - probability))))
