@@ -1,6 +1,6 @@
 """What events, the noise scale and norms cost: steps of one trainer with and without them, in turn, in one process.
 
-    python -m tests.benchmarks.gpu.instrumentation SHARD [key=value …]
+    python -m tests.benchmarks.gpu.instrumentation SHARD [--pairs N] [key=value …]
 
 A block of steps is taken as ``engine.train`` does, recording, and the next one bare: the same forward and backward
 pass, clipping where configured, the same update, nothing read back. A block holds one measurement of the noise scale.
@@ -8,9 +8,9 @@ pass, clipping where configured, the same update, nothing read back. A block hol
 
 from __future__ import annotations
 
+import argparse
 import math
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -102,8 +102,13 @@ def measure(shard: Path, sets: list[str], pairs: int, folder: Path) -> tuple[flo
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("shard", type=Path)
+    parser.add_argument("sets", nargs="*")
+    parser.add_argument("--pairs", type=int, default=6 if CUDA else 2)
+    given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        cost, error, base = measure(Path(sys.argv[1]), sys.argv[2:], 6 if CUDA else 2, Path(folder))
+        cost, error, base = measure(given.shard, given.sets, given.pairs, Path(folder))
     print(f"instrumentation: {cost:+.2%} ± {error:.2%} of a step of {base * 1e3:.2f} ms", flush=True)
 
 
