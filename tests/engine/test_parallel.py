@@ -216,6 +216,27 @@ def test_a_failing_rank_ends_the_run_with_one_line(
     assert [e["step"] for e in events_of(run) if e["event"] == "step"][-1] == 2
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_copies_measure_the_noise_scale(make_run: MakeRun, tmp_path: Path, accumulate: int) -> None:
+    """From the gradients of each rank before they are exchanged; nothing of the training changes."""
+    script = tmp_path / "often.py"
+    script.write_text(
+        "import sys, engine.noise as noise; noise.EVERY = noise.EVERY_SPLIT = 2\n"
+        "from engine.__main__ import main; sys.exit(main(['train', sys.argv[1]]))"
+    )
+    changes = {"train__grad_accum": accumulate, "eval__every": 0, "train__parallel": "ddp"}
+    plain, run = make_run("plain", **changes), make_run("run", **changes)
+    train(plain, 2)
+    engine = torchrun(run, script)
+    assert engine.wait(120) == 0, engine.communicate()
+    assert losses_of(run) == pytest.approx(losses_of(plain), rel=TOLERANCE)
+    norms = {e["step"]: e["grad_norm"] for e in events_of(run) if e["event"] == "step"}
+    found = [e for e in events_of(run) if e["event"] == "noise_scale"]
+    assert [e["step"] for e in found] == [6, 8, 10, 12]
+    assert all(e["big_norm"] == norms[e["step"]] and e["small_norm"] > e["big_norm"] for e in found)
+
+
 def test_stop_reaches_every_rank_at_the_same_step(make_run: MakeRun) -> None:
     """As ``gptbench stop`` sends it: to the pid of process.json, which is rank 0's."""
     run = make_run(train__processes=2, train__grad_accum=2, train__max_steps=100_000, eval__every=0)
