@@ -28,47 +28,40 @@ def fits(tokens: int, width: int, vocabulary: int) -> bool:
 
 
 @triton.jit
-def _tiles(  # type: ignore[no-untyped-def]
-    x, straight, turned, factor, rows, columns, SCALED: tl.constexpr, BLOCK: tl.constexpr
-):  # fmt: skip
-    """One program a tile of x [rows, columns]: as it is or scaled, into ``turned`` [columns, rows]."""
+def _narrow(x, y, factor, count, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """x times ``factor``; what lies a hair above the largest finite number would be NaN."""
+    at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    wide = tl.load(x + at, mask=at < count, other=0.0).to(tl.float32) * tl.load(factor)
+    narrow = tl.minimum(tl.maximum(wide, -LARGEST), LARGEST).to(y.dtype.element_ty)
+    tl.store(y + at, narrow, mask=at < count)
+
+
+@triton.jit
+def _turn(x, turned, rows, columns, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """One program a tile of bytes x [rows, columns]. Four-byte numbers are turned: of narrower ones rows got lost."""
     i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     j = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    at = i[:, None] * columns + j[None, :]
     inside = (i < rows)[:, None] & (j < columns)[None, :]
-    tile = tl.load(x + at, mask=inside, other=0)
-    kind = turned.dtype.element_ty
-    if SCALED:
-        # A hair above the largest finite number would be NaN. Turned before it is narrowed: see EXPERIMENTS.md.
-        wide = tl.minimum(tl.maximum(tile.to(tl.float32) * tl.load(factor), -LARGEST), LARGEST)
-        tl.store(straight + at, wide.to(kind), mask=inside)
-        tile_turned = tl.trans(wide)
-    else:
-        tile_turned = tl.trans(tile.to(tl.int32))
-    tl.store(turned + j[:, None] * rows + i[None, :], tile_turned.to(kind), mask=tl.trans(inside))
+    tile = tl.trans(tl.load(x + i[:, None] * columns + j[None, :], mask=inside, other=0).to(tl.int32))
+    tl.store(turned + j[:, None] * rows + i[None, :], tile.to(tl.uint8), mask=tl.trans(inside))
 
 
 def scaled(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """x [rows, columns] in e4m3, the same turned, and the float32 scalar that takes both back."""
     highest = torch.linalg.vector_norm(x, float("inf"), dtype=torch.float32).clamp(min=1e-12)
-    straight = torch.empty_like(x, dtype=torch.float8_e4m3fn)
-    turned = straight.new_empty(x.shape[1], x.shape[0])
-    _launch(x, straight, turned, LARGEST.value / highest)
-    return straight, turned, highest / LARGEST.value
+    narrow = torch.empty_like(x, dtype=torch.float8_e4m3fn)
+    _narrow[(triton.cdiv(x.numel(), 4096),)](x, narrow, LARGEST.value / highest, x.numel(), BLOCK=4096)
+    return narrow, turn(narrow), highest / LARGEST.value
 
 
 def turn(x: Tensor) -> Tensor:
     """x [rows, columns] of one byte each, turned."""
-    turned = x.new_empty(x.shape[1], x.shape[0])
-    _launch(x.view(torch.uint8), x, turned.view(torch.uint8), None)
-    return turned
-
-
-def _launch(x: Tensor, straight: Tensor, turned: Tensor, factor: Tensor | None) -> None:
     rows, columns = x.shape
-    _tiles[(triton.cdiv(rows, 64), triton.cdiv(columns, 64))](
-        x, straight, turned, x if factor is None else factor, rows, columns, SCALED=factor is not None, BLOCK=64
+    turned = x.new_empty(columns, rows)
+    _turn[(triton.cdiv(rows, 64), triton.cdiv(columns, 64))](
+        x.view(torch.uint8), turned.view(torch.uint8), rows, columns, BLOCK=64
     )
+    return turned
 
 
 @torch.library.custom_op("gptbench::head_fp8", mutates_args=())

@@ -233,7 +233,7 @@ def main() -> None:
             torch.cuda.empty_cache()
     if given.nanogpt or given.simple:
         train = concatenated(docs)
-        for path, rival in ((given.nanogpt, nanogpt), (given.simple, simple)):
+        for path, rival in ((given.simple, simple), (given.nanogpt, nanogpt)):
             if path:
                 results.append(rival(path, train, judge, given.every))
                 torch._dynamo.reset()
