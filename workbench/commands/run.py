@@ -160,8 +160,8 @@ def watch(run_dir: Path, to: TextIO = sys.stderr, interval: float = 0.5) -> int:
             raise UserError(where + text)
         tail = next((line for line in reversed(follower.log_tail(20)) if line.strip()), "empty")
         raise UserError(
-            f"{where}its engine died without a word (killed, or out of memory?); gptbench resume {run_dir.name} goes on "
-            f"from its newest checkpoint; the last line of its engine.log: {tail}"
+            f"{where}its engine died without a word (killed, or out of memory?); gptbench resume {run_dir.name} "
+            f"goes on from its newest checkpoint; the last line of its engine.log: {tail}"
         )
     print(f"{state} at step {follower.history.step}", file=to)
     return 0
