@@ -175,7 +175,7 @@ def test_muon_over_shards_steps_and_leaves_a_step_out(tmp_path: Path) -> None:
     "changes",
     [
         {"model__family": "modern", "optim__kind": "muon", "optim__lr": 0.01},
-        {"model__family": "modern", "model__mlp": "swiglu", "model__tied": True, "optim__kind": "adamw"},
+        {"model__family": "modern", "model__mlp": "swiglu", "model__document_mask": True, "optim__kind": "adamw"},
         {"model__bias": True, "optim__grad_clip": 0.1},
     ],
 )

@@ -182,7 +182,16 @@ def _one(figure: Figure, request: Request, history: History, axis: XAxis, axes: 
     axes.y = steady(axes.y, wanted)
     told = _told("", x, y, view.cursor).strip()
     series.append(Series(x, y, told if figure.column != "lr" or view.cursor is not None else "", SKY))
-    return _chart(figure.title, series, request, history, axis, axes)
+    return _chart(figure.title + _clipped(figure, history), series, request, history, axis, axes)
+
+
+def _clipped(figure: Figure, history: History) -> str:
+    """Behind the gradient's norm the share of steps that were clipped; "" where none was, or none is known."""
+    if figure.column != "grad_norm":
+        return ""
+    clipped = history.steps["clipped"]
+    known = clipped[np.isfinite(clipped)]
+    return f", {known.mean():.0%} of steps clipped" if known.any() else ""
 
 
 def _chart(title: str, series: list[Series], request: Request, history: History, axis: XAxis, axes: Axes) -> list[Row]:
