@@ -135,7 +135,7 @@ def same_as_one(make_run: MakeRun, parallel: str, plan: list[tuple[int, int]], *
     norms = [[e["grad_norm"] for e in events_of(r) if e["event"] == "step"] for r in (run, whole)]
     # Muon orthogonalises in bfloat16: rounding shows in norms and weights long before it shows in a loss.
     muon = changes.get("optim__kind") == "muon"
-    assert norms[0] == pytest.approx(norms[1], rel=1e-3 if muon else 1e-4)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3 if muon else 2e-4)
     a, b = (load(complete(r)[0]) for r in (run, whole))
     assert a.model.keys() == b.model.keys() and a.optimizer.keys() == b.optimizer.keys()
     for name, value in b.model.items():
@@ -175,7 +175,13 @@ def test_muon_over_shards_steps_and_leaves_a_step_out(tmp_path: Path) -> None:
     "changes",
     [
         {"model__family": "modern", "optim__kind": "muon", "optim__lr": 0.01},
-        {"model__family": "modern", "model__mlp": "swiglu", "model__document_mask": True, "optim__kind": "adamw"},
+        {
+            "model__family": "modern",
+            "model__mlp": "swiglu",
+            "model__tied": True,
+            "model__document_mask": True,
+            "optim__kind": "adamw",
+        },
         {"model__bias": True, "optim__grad_clip": 0.1},
     ],
 )
