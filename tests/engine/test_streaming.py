@@ -128,7 +128,7 @@ def test_what_is_packed_when_changes_nothing(run_of: MakeRun, folder: Path, tmp_
     cold, warm, slow = run_of("cold"), run_of("warm"), run_of("slow")
     pack(folder, warm)
     assert main(["train", str(cold)]) == main(["train", str(warm)]) == 0
-    engine = slowly(slow, tmp_path)
+    engine = slowly(slow, tmp_path, 1.5)
     _, errors = engine.communicate(timeout=120)
     assert engine.returncode == 0, errors
     assert losses_of(cold) == losses_of(warm) == losses_of(slow)
