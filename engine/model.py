@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -171,12 +172,13 @@ class GPT(nn.Module):
             x = x.to(torch.get_autocast_dtype(x.device.type))  # so is the whole residual stream: half the traffic
         return F.dropout(x, self.config.dropout, self.training)
 
-    def compile_parts(self, mode: str) -> None:
+    def compile_parts(self, **how: Any) -> None:
         """Compile the embedding, one block for all of them, and the head, in place of one graph of everything: a
-        fraction of its time, at the same speed (regional compilation, as torchtitan has it)."""
+        fraction of its time, at the same speed (regional compilation, as torchtitan has it). ``how``: torch.compile's
+        arguments."""
         for block in self.h:
-            block.compile(mode=mode)
-        self._ends = torch.compile(self.embed, mode=mode), torch.compile(self.finish, mode=mode)
+            block.compile(**how)
+        self._ends = torch.compile(self.embed, **how), torch.compile(self.finish, **how)
 
     def finish(self, x: Tensor, addend: Tensor, targets: Tensor | None, per_token: bool) -> Tensor:
         """What ``forward`` returns, of the last block's residual stream and addend [B, T, C]."""

@@ -288,14 +288,16 @@ def plan(
 
 
 def _utilisation(model: config_module.Model) -> float:
-    """Share of the peak that training reaches, by width: nanoGPT's on an H200 (384: 35%, 768: 45%), 50% when wider."""
-    points = ((64, 0.05), (384, 0.35), (768, 0.45), (1024, 0.50))
-    if model.n_embd <= points[0][0]:
-        return points[0][1]
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        if model.n_embd <= x1:
-            return y0 + (y1 - y0) * (model.n_embd - x0) / (x1 - x0)
-    return points[-1][1]
+    """Share of the peak that training reaches, by width and family.
+
+    Measured on an H200, 64 sequences at a time: gpt2-124m 50.9%, seed-40m 41.9%, gpt2-350m 55.2%, modern-124m 46.6%,
+    modern-350m 49.3%, each within 2% of what is said here. Fewer at a time reach less (gpt2-124m with 16: 45.5%).
+    """
+    points = ((64, 0.05), (192, 0.185), (384, 0.42), (768, 0.51), (1024, 0.545))
+    family = 0.91 if model.family == "modern" else 1.0  # norms of queries and keys, and Muon's products
+    width = min(max(model.n_embd, points[0][0]), points[-1][0])
+    (x0, y0), (x1, y1) = next(pair for pair in itertools.pairwise(points) if width <= pair[1][0])
+    return family * (y0 + (y1 - y0) * (width - x0) / (x1 - x0))
 
 
 def _warnings(

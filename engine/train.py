@@ -440,7 +440,7 @@ def compiled(model: GPT, shared: Callable[..., Tensor], c: Config, graphs: bool)
         mode = "default"
     if small or mode == "reduce-overhead":
         return torch.compile(shared, mode=mode), mode == "reduce-overhead"
-    model.compile_parts(mode)
+    model.compile_parts(mode=mode)
     return shared, False
 
 

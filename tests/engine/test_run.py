@@ -323,6 +323,10 @@ def test_a_broken_configuration(make_run: MakeRun, capfd: pytest.CaptureFixture[
     fails(run, capfd, "learning_rate", "config.toml")
 
 
+def test_an_fp8_head_needs_its_card(make_run: MakeRun, capfd: pytest.CaptureFixture[str]) -> None:
+    fails(make_run(train__fp8_head=True), capfd, "compute capability 8.9", "set train.fp8_head=false")
+
+
 def test_no_run_directory(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert train(tmp_path / "none") == 1
     assert "no such run directory" in capfd.readouterr().err

@@ -62,7 +62,7 @@ def attentions() -> Iterator[tuple[str, float]]:
         gpt = model.GPT(c, EOT).to(DEVICE)
         tokens, targets = batch(c)
         if DEVICE.type == "cuda":
-            gpt.compile_parts("default")
+            gpt.compile_parts()
         gpt(tokens, targets).backward()
         found = [p.grad.clone() for p in gpt.parameters() if p.grad is not None]
         each = gpt(tokens, targets, per_token=True)
