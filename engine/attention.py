@@ -1,7 +1,8 @@
 """Causal self-attention and what belongs to it: rotary positions, ALiBi, windows, documents, grouped queries.
 
 Full attention goes through SDPA (flash kernels); windows, ALiBi and document masks through FlexAttention on CUDA (Dong
-et al. 2024, arXiv 2412.05496), and through SDPA with an explicit mask elsewhere.
+et al. 2024, arXiv 2412.05496), and through SDPA with an explicit mask elsewhere. FlexAttention drops no weights of
+attention: there ``dropout`` is that of the residual stream alone.
 
 With document masks a token sees its own document alone. Positions stay those of the sequence: rotary ones and ALiBi
 tell distances only, so that a document is read as if it stood alone; learned ones begin where it begins.

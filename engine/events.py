@@ -10,7 +10,8 @@ event           fields
                 flops_per_token, cooldown_steps (wsd; else null), batches: [{step: first, tokens: a step}]
 ``step``        step, tokens, epoch (null until all shards are packed), loss, lr, grad_norm, clipped, step_time,
                 data_wait, tokens_per_s, mfu, memory, step_tokens (trained in this step)
-``eval``        step, split ("heldout" | "seen"), loss, se, documents, tokens
+``eval``        step, split ("heldout" | "seen"), loss, se, bpb (bits per byte of the text; null where not known),
+                documents, tokens, seconds
 ``noise_scale`` step, b_noise (tokens), and the gradient norms that it was estimated from
 ``sample``      step, prompt, text (what the model wrote behind it), index (of the prompt), seed, tokens (asked for)
 ``checkpoint``  step, path (relative to the run directory), seconds, bytes

@@ -54,14 +54,13 @@ def convert(model: GPT, eot: int) -> Export:
 
 def _refuse(c: config.Model, target: str, **only: Any) -> None:
     only |= {"qk_norm": False, "softcap": 0.0, "window": 0}
-    for name, allowed in only.items():
-        choices = allowed if isinstance(allowed, tuple) else (allowed,)
-        value = getattr(c, name)
-        if value not in choices:
-            raise RunError(
-                f"model.{name}={json.dumps(value)} cannot be exported: {target} has no such option; "
-                f"only models trained with model.{name}={json.dumps(choices[0])} can"
-            )
+    choices = {name: allowed if isinstance(allowed, tuple) else (allowed,) for name, allowed in only.items()}
+    if wrong := [name for name, allowed in choices.items() if getattr(c, name) not in allowed]:
+        have, want = (
+            ", ".join(f"model.{name}={json.dumps(value)}" for name, value in values)
+            for values in (((n, getattr(c, n)) for n in wrong), ((n, choices[n][0]) for n in wrong))
+        )
+        raise RunError(f"{have} cannot be exported: {target} has no such option; only models trained with {want} can")
 
 
 def _gpt2(model: GPT, eot: int) -> Export:

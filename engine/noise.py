@@ -1,8 +1,10 @@
 """The gradient noise scale: how many tokens a step should have before larger batches stop paying. Torch-free.
 
 McCandlish et al. 2018 (arXiv 1812.06162, appendix A.1): the gradient's norm over a small and over a large batch
-separates the true gradient's from the noise's. The small batch is a step's first micro-batch; a step of one
-micro-batch is trained on in two halves now and then, which changes nothing of its gradient but rounding.
+separates the true gradient's from the noise's. The small batch is a step's first micro-batch; where that is the only
+one, it is trained on in two halves now and then, which changes nothing of its gradient but rounding. Of several
+processes each has a small batch of its own, before gradients are exchanged: the mean of their squared norms is taken.
+Shards of a model (FSDP) never show such a gradient: nothing is measured there.
 """
 
 from __future__ import annotations
@@ -14,21 +16,21 @@ FIRST = 3  # measurements before anything is said
 
 
 class NoiseScale:
-    """Collects measurements. ``micro_batch`` sequences of ``block`` tokens; ``accumulate`` of them a step, until
-    ``batch`` says otherwise: what is estimated does not depend on it."""
+    """Collects measurements. ``micro_batch`` sequences of ``block`` tokens; ``accumulate`` of them a step, over all
+    ``ranks``, until ``batch`` says otherwise: what is estimated does not depend on it. ``sharded``: never measure."""
 
-    def __init__(self, micro_batch: int, block: int, accumulate: int, ranks: int = 1) -> None:
-        self._micro_batch, self._tokens, self._ranks = micro_batch, micro_batch * block, ranks
+    def __init__(self, micro_batch: int, block: int, accumulate: int, ranks: int = 1, sharded: bool = False) -> None:
+        self._micro_batch, self._tokens, self._ranks, self._sharded = micro_batch, micro_batch * block, ranks, sharded
         self.batch(accumulate)
         self._sums: tuple[float, float] | None = None
         self.count = 0
 
     def batch(self, accumulate: int) -> None:
         """From now on a step has so many micro-batches."""
-        self.split = accumulate == 1
-        self.possible = self._ranks == 1 and not (self.split and self._micro_batch % 2)
+        self.split = accumulate <= self._ranks
+        self.possible = not (self._sharded or (self.split and self._micro_batch % 2))
         self.big = self._tokens * accumulate
-        self.small = self.big // 2 if self.split else self._tokens
+        self.small = self._tokens // 2 if self.split else self._tokens
 
     def due(self, step: int) -> bool:
         """Whether step ``step`` measures; a function of the step alone, so that a resumed run does the same."""

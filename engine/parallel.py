@@ -135,6 +135,10 @@ class Ranks:
             value = value / self.size
         return value
 
+    def root_mean_square(self, value: Tensor) -> Tensor:
+        """Root of the mean square of a tensor over all ranks, on its device, without waiting for it."""
+        return self.mean(value.square()).sqrt() if self.size > 1 else value
+
     def spread(self, model: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """``model`` for evaluation: the ranks share the rows of a batch, and all get every row's losses [B, T]."""
         if self.size == 1:

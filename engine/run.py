@@ -293,7 +293,7 @@ def _versions() -> dict[str, Any]:
 
 def _out_of_memory(error: BaseException, trainer: list[Trainer]) -> str:
     known = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
-        text in str(error) for text in ("not enough memory", "CUDA error: out of memory")
+        text in str(error) for text in ("not enough memory", "can't allocate memory", "CUDA error: out of memory")
     )
     if not known:
         return ""

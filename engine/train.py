@@ -69,7 +69,9 @@ class Trainer:
         self.bad = 0  # steps in a row that were skipped
         self.graphs = False  # the step is replayed as CUDA graphs
         t = config.train
-        self.noise = NoiseScale(t.micro_batch, config.model.block_size, t.grad_accum, self.ranks.size)
+        self.noise = NoiseScale(
+            t.micro_batch, config.model.block_size, t.grad_accum, self.ranks.size, self.ranks.sharded
+        )
         self.flops = plan.flops_per_token(config.model)
         self.peak = plan.peak_flops(device.name) if device.type == "cuda" else None
         torch.manual_seed(config.train.seed)
@@ -299,16 +301,17 @@ class Trainer:
         part: list[Tensor] = []  # norm of a part's gradient, where the noise scale is measured
         for i in range(accumulate):
             tokens, targets = next(self.batches)
-            self.ranks.synchronise(last=i + 1 == accumulate)
             measuring = self.noise.due(step) and not part
-            for some in halves(targets) if measuring and self.noise.split else [targets]:
+            pieces = halves(targets) if measuring and self.noise.split else [targets]
+            for some in pieces:
+                self.ranks.synchronise(last=i + 1 == accumulate and some is pieces[-1])
                 share = accumulate if some is targets else 2 * accumulate
                 with self.device.autocast():
                     loss = self.call(tokens, some)
                 (loss / share).backward()
                 total += loss.detach() * (accumulate / share)
                 if measuring and not part:
-                    part.append(share * self._norm())
+                    part.append(self.ranks.root_mean_square(share * self._norm()))
         norm = self._norm()
         if c.optim.grad_clip:
             torch.nn.utils.clip_grads_with_norm_(self.parameters, c.optim.grad_clip, norm)

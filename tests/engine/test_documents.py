@@ -160,14 +160,14 @@ def test_other_documents_are_no_other_graph(monkeypatch: pytest.MonkeyPatch) -> 
     counter = CompileCounter()
     block = torch.compile(model.h[0], backend=counter, fullgraph=True)
     tokens, _ = sequences()
-    x = torch.randn(*tokens.shape, 32)
+    x, addend = torch.randn(2, *tokens.shape, 32)
     with torch.no_grad():
         for batch in (tokens, tokens.flip(0), torch.full_like(tokens, EOT)):
             documents = attention.documents_of(batch, EOT)
             p = attention.positions(model.config, T, torch.device("cpu"), documents=documents)
             masks = {6: attention._block_mask(6, T, torch.device("cpu"), documents)}
             flex = attention.Positions(p.rotation, p.slopes, {}, masks)
-            torch.testing.assert_close(block(x, x, flex), model.h[0](x, x, p))
+            torch.testing.assert_close(block(x, addend, flex), model.h[0](x, addend, p))
     assert counter.frame_count == 1
 
 

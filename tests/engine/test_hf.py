@@ -70,7 +70,7 @@ def test_the_logits_are_the_engines(tmp_path: Path, variant: dict[str, Any], arc
 @pytest.mark.parametrize(
     ("variant", "says"),
     [
-        ({"family": "modern"}, "model.mlp"),
+        ({"family": "modern"}, 'trained with model.mlp="swiglu", model.qk_norm=false, model.softcap=0.0 can'),
         ({**LLAMA, "softcap": 15.0}, "model.softcap=15.0"),
         ({**LLAMA, "qk_norm": True}, "model.qk_norm=true"),
         ({**LLAMA, "window": 8}, "model.window=8"),

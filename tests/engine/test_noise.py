@@ -32,7 +32,10 @@ def test_a_known_noise_scale_is_found(accumulate: int) -> None:
 def test_when_it_is_measured() -> None:
     assert [s for s in range(1, 50) if NoiseScale(2, 8, 4).due(s)] == [EVERY, 2 * EVERY, 3 * EVERY]
     assert [s for s in range(1, 300) if NoiseScale(2, 8, 1).due(s)] == [EVERY_SPLIT, 2 * EVERY_SPLIT]
-    assert not any(NoiseScale(3, 8, 1).due(s) or NoiseScale(2, 8, 4, ranks=2).due(s) for s in range(1, 300))
+    assert not any(NoiseScale(3, 8, 1).due(s) or NoiseScale(2, 8, 4, 2, sharded=True).due(s) for s in range(1, 300))
+    two, four = NoiseScale(2, 8, 4, ranks=2), NoiseScale(2, 8, 4, ranks=4)
+    assert two.due(EVERY) and (two.small, two.big) == (16, 64)
+    assert not four.due(EVERY) and four.due(EVERY_SPLIT) and (four.small, four.big) == (8, 64)
 
 
 def test_little_or_absurd_evidence_is_not_reported() -> None:

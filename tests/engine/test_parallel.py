@@ -135,7 +135,7 @@ def same_as_one(make_run: MakeRun, parallel: str, plan: list[tuple[int, int]], *
     norms = [[e["grad_norm"] for e in events_of(r) if e["event"] == "step"] for r in (run, whole)]
     # Muon orthogonalises in bfloat16: rounding shows in norms and weights long before it shows in a loss.
     muon = changes.get("optim__kind") == "muon"
-    assert norms[0] == pytest.approx(norms[1], rel=1e-3 if muon else 1e-4)
+    assert norms[0] == pytest.approx(norms[1], rel=1e-3 if muon else 2e-4)
     a, b = (load(complete(r)[0]) for r in (run, whole))
     assert a.model.keys() == b.model.keys() and a.optimizer.keys() == b.optimizer.keys()
     for name, value in b.model.items():
@@ -175,7 +175,13 @@ def test_muon_over_shards_steps_and_leaves_a_step_out(tmp_path: Path) -> None:
     "changes",
     [
         {"model__family": "modern", "optim__kind": "muon", "optim__lr": 0.01},
-        {"model__family": "modern", "model__mlp": "swiglu", "model__tied": True, "optim__kind": "adamw"},
+        {
+            "model__family": "modern",
+            "model__mlp": "swiglu",
+            "model__tied": True,
+            "model__document_mask": True,
+            "optim__kind": "adamw",
+        },
         {"model__bias": True, "optim__grad_clip": 0.1},
     ],
 )
@@ -214,6 +220,27 @@ def test_a_failing_rank_ends_the_run_with_one_line(
     assert text.startswith(says) and err.count(text) == 1
     assert [p.name for p in complete(run)] == ["step-00000002"]
     assert [e["step"] for e in events_of(run) if e["event"] == "step"][-1] == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("accumulate", [2, 4])
+def test_copies_measure_the_noise_scale(make_run: MakeRun, tmp_path: Path, accumulate: int) -> None:
+    """From the gradients of each rank before they are exchanged; nothing of the training changes."""
+    script = tmp_path / "often.py"
+    script.write_text(
+        "import sys, engine.noise as noise; noise.EVERY = noise.EVERY_SPLIT = 2\n"
+        "from engine.__main__ import main; sys.exit(main(['train', sys.argv[1]]))"
+    )
+    changes = {"train__grad_accum": accumulate, "eval__every": 0, "train__parallel": "ddp"}
+    plain, run = make_run("plain", **changes), make_run("run", **changes)
+    train(plain, 2)
+    engine = torchrun(run, script)
+    assert engine.wait(120) == 0, engine.communicate()
+    assert losses_of(run) == pytest.approx(losses_of(plain), rel=TOLERANCE)
+    norms = {e["step"]: e["grad_norm"] for e in events_of(run) if e["event"] == "step"}
+    found = [e for e in events_of(run) if e["event"] == "noise_scale"]
+    assert [e["step"] for e in found] == [6, 8, 10, 12]
+    assert all(e["big_norm"] == norms[e["step"]] and e["small_norm"] > e["big_norm"] for e in found)
 
 
 def test_stop_reaches_every_rank_at_the_same_step(make_run: MakeRun) -> None:

@@ -27,6 +27,7 @@ from engine.described import Prepared
 from engine.errors import RunError
 from engine.order import TokenStream
 from engine.prepare import prepare
+from engine.train import WAIT, Trainer
 from tests.engine.conftest import data_of, events_of, losses_of, texts_of, write_shard
 
 MakeRun = Callable[..., Path]
@@ -127,7 +128,7 @@ def test_what_is_packed_when_changes_nothing(run_of: MakeRun, folder: Path, tmp_
     cold, warm, slow = run_of("cold"), run_of("warm"), run_of("slow")
     pack(folder, warm)
     assert main(["train", str(cold)]) == main(["train", str(warm)]) == 0
-    engine = slowly(slow, tmp_path)
+    engine = slowly(slow, tmp_path, 1.5)
     _, errors = engine.communicate(timeout=120)
     assert engine.returncode == 0, errors
     assert losses_of(cold) == losses_of(warm) == losses_of(slow)
@@ -275,3 +276,17 @@ def test_given_validation_shards_are_known_at_once_and_leaks_at_the_end(
     assert main(["train", str(run)]) == 0
     assert data_of(run)["held_out"]["leaked_documents"] == 4
     assert any("4 held-out documents have an exact copy" in e.get("text", "") for e in events_of(run))
+
+
+def test_once_all_is_packed_nobody_asks_any_more(run_of: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which several processes would have to agree on before every step."""
+    answers: list[int] = []
+    original = Trainer._missing
+
+    def counted(self: Trainer) -> int:
+        answers.append(original(self))
+        return answers[-1]
+
+    monkeypatch.setattr(Trainer, "_missing", counted)
+    assert main(["train", str(run_of("run"))]) == 0
+    assert set(answers[:-1]) <= {1, WAIT} and answers[-1] == 0

@@ -482,3 +482,20 @@ async def test_directory_and_summary_are_copied_and_kept_in_a_file(here: Path, u
         assert app.clipboard.startswith("demo-1m-20250615-150000, dead, step 100/800, train ")
         await pilot.press("y")
         assert app.clipboard == str(run_dir)
+
+
+def test_the_share_of_clipped_steps_and_bits_per_byte_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[dict[str, Any]] = [
+        {"event": "step", "step": step, "loss": 3.0, "grad_norm": 1.0 + step, "clipped": step > 3}
+        for step in (1, 2, 3, 4)
+    ]
+    events.append({"event": "eval", "step": 4, "split": "heldout", "loss": 3.25, "se": 0.01, "bpb": 1.125})
+    history = History.of(events)
+    title = "".join(text for text, _ in draw(Request("grad_norm", 100, 12), history, Axes())[0])
+    assert "grad norm, 25% of steps clipped" in title
+    unclipped = History.of([{**event, "clipped": False} for event in events])
+    assert "clipped" not in "".join(t for t, _ in draw(Request("grad_norm", 100, 12), unclipped, Axes())[0])
+    monkeypatch.setattr(RunHeader, "size", property(lambda self: type("S", (), {"width": 120, "height": 2})()))
+    header = RunHeader()
+    header._reactive_status = status(history, "a-run", "finished")  # type: ignore[attr-defined]
+    assert "val 3.2500 ±0.010  bpb 1.1250" in header.render().plain

@@ -214,7 +214,8 @@ async def test_runs_are_queued_and_show_their_place(runs: Path, until: Wait, mon
             await pilot.press("j", "j", "space", "k", "k", "space", "w")  # marked in this order: first, second
             await until(pilot, lambda: states()[1:3] == ["… queue 2", "… queue 1"])
             await until(pilot, lambda: "queue: 2 waiting" in str(summary.content))
-            assert queue.read(runs).waiting == ["first", "second"] and queue.pid(runs) is not None
+            assert queue.read(runs).waiting == ["first", "second"]
+            await until(pilot, lambda: queue.pid(runs) is not None)
             await pilot.press("W")
             await until(pilot, lambda: "nothing starts them" in str(summary.content) and queue.pid(runs) is None)
             await pilot.press("escape", "g", "j", "w")  # no marks: the run under the cursor, out of it

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -154,8 +155,14 @@ def watch(run_dir: Path, to: TextIO = sys.stderr, interval: float = 0.5) -> int:
         return 0
     state, ending = follower.state(), follower.history.stop or {}
     if state in ("failed", "dead"):
-        tail = next((line for line in reversed(follower.log_tail(20)) if line.strip()), "see its engine.log")
-        raise UserError(f"{run_dir.name} {state} at step {follower.history.step}: {ending.get('text') or tail}")
+        where = f"{run_dir.name} {state} at step {follower.history.step}: "
+        if text := ending.get("text"):
+            raise UserError(where + text)
+        tail = next((line for line in reversed(follower.log_tail(20)) if line.strip()), "empty")
+        raise UserError(
+            f"{where}its engine died without a word (killed, or out of memory?); gptbench resume {run_dir.name} "
+            f"goes on from its newest checkpoint; the last line of its engine.log: {tail}"
+        )
     print(f"{state} at step {follower.history.step}", file=to)
     return 0
 
@@ -167,7 +174,9 @@ def _print_evals(follower: Follower, shown: int, to: TextIO) -> int:
         step = int(val["step"][i])
         line = f"step {step:>6}"
         line += f"/{history.max_steps}" if history.max_steps else ""
-        line += f"  val {val['loss'][i]:.4f} ± {val['se'][i]:.4f}"
+        line += f"  val {val['loss'][i]:.4f}"
+        line += f" ± {val['se'][i]:.4f}" if math.isfinite(val["se"][i]) else ""
+        line += f"  {val['bpb'][i]:.4f} bits/byte" if math.isfinite(val["bpb"][i]) else ""
         line += f"  seen {seen['loss'][i]:.4f}" if i < len(seen) and seen["step"][i] == step else ""
         if len(steps):
             line += f"  epoch {steps.last('epoch'):.2f}  {steps.last('tokens_per_s'):,.0f} tokens/s"

@@ -20,7 +20,7 @@ STEP_FIELDS = (
     "step", "time", "tokens", "epoch", "loss", "lr", "grad_norm", "clipped",
     "step_time", "data_wait", "tokens_per_s", "mfu", "memory",
 )  # fmt: skip
-EVAL_FIELDS = ("step", "time", "tokens", "loss", "se", "documents")
+EVAL_FIELDS = ("step", "time", "tokens", "loss", "se", "documents", "bpb")
 SYSTEM_FIELDS = ("time", "gpu_utilisation", "gpu_power", "gpu_temperature", "memory_used", "cpu_percent")
 _MEANS = ("loss", "lr", "grad_norm", "clipped", "step_time", "data_wait", "tokens_per_s", "mfu")
 MAX_MARKS = 10_000  # checkpoints, warnings and samples kept; a log of billions of lines must not fill memory

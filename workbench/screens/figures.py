@@ -182,7 +182,16 @@ def _one(figure: Figure, request: Request, history: History, axis: XAxis, axes: 
     axes.y = steady(axes.y, wanted)
     told = _told("", x, y, view.cursor).strip()
     series.append(Series(x, y, told if figure.column != "lr" or view.cursor is not None else "", SKY))
-    return _chart(figure.title, series, request, history, axis, axes)
+    return _chart(figure.title + _clipped(figure, history), series, request, history, axis, axes)
+
+
+def _clipped(figure: Figure, history: History) -> str:
+    """Behind the gradient's norm the share of steps that were clipped; "" where none was, or none is known."""
+    if figure.column != "grad_norm":
+        return ""
+    clipped = history.steps["clipped"]
+    known = clipped[np.isfinite(clipped)]
+    return f", {known.mean():.0%} of steps clipped" if known.any() else ""
 
 
 def _chart(title: str, series: list[Series], request: Request, history: History, axis: XAxis, axes: Axes) -> list[Row]:
@@ -264,6 +273,7 @@ def status(history: History, name: str, state: str, reading: float | None = None
         train_loss=smooth,
         val_loss=val.last("loss"),
         val_se=val.last("se"),
+        bits_per_byte=val.last("bpb"),
         best_val=float(finite_val.min()) if len(finite_val) else math.nan,
         lr=steps.last("lr"),
         epoch=steps.last("epoch"),

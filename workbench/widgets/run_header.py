@@ -55,6 +55,7 @@ class RunStatus:
     system: str = ""  # how busy the machine is, if the run says so
     reading: bool = False  # a first look is shown: the steps are being read
     lost: bool = False  # the newest step's loss is not finite
+    bits_per_byte: float = math.nan  # of the held-out text
 
 
 class RunHeader(Widget):
@@ -113,6 +114,7 @@ class RunHeader(Widget):
         parts = [("train", loss(status.train_loss)), ("val", val)]
         if status.best_val < status.val_loss - 1e-9:
             parts.append(("best", loss(status.best_val)))
+        parts.append(("bpb", loss(status.bits_per_byte)))
         parts += [("lr", rate(status.lr)), ("epoch", UNKNOWN if math.isnan(status.epoch) else f"{status.epoch:.2f}")]
         parts += [("tok/s", count(status.tokens_per_s)), ("MFU", share(status.mfu)), ("mem", size(status.memory))]
         if status.device:
@@ -132,6 +134,7 @@ def one_line(status: RunStatus, verdict: str = "") -> str:
     where = f"step {status.step:,}" + (f"/{status.max_steps:,}" if status.max_steps else "")
     val = loss(status.val_loss) + (f" ± {status.val_se:.4f}" if math.isfinite(status.val_se) else "")
     known = [("train", loss(status.train_loss)), ("val", val), ("best val", loss(status.best_val))]
+    known.append(("bits per byte", loss(status.bits_per_byte)))
     known += [("tok/s", count(status.tokens_per_s)), ("MFU", share(status.mfu))]
     parts = [plain(status.name), status.state, where, *(f"{k} {v}" for k, v in known if v != UNKNOWN)]
     return ", ".join([*parts, plain(verdict).replace("_", " ")] if verdict else parts)

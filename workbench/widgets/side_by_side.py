@@ -141,7 +141,7 @@ def wrapped(spans: Sequence[Span], width: int) -> list[Cells]:
             if used >= width:
                 lines.append([])
                 used = 0
-            head = chop_cells(rest, width - used)[0] or rest[:1]
+            head = next(iter(chop_cells(rest, width - used)), "") or rest[:1]
             if cell_len(head) > width - used and used:  # a wide character does not fit here
                 lines.append([])
                 used = 0

@@ -58,6 +58,7 @@ def parts(given: argparse.Namespace) -> list[tuple[str, list[str]]]:
     for name, sets, limit in RUNS:
         capped = ["--memory", str(limit)] if limit else []
         found.append((name, [f"{here}.speed", *capped, f"{name}:{sets if CUDA else TINY}"]))
+    found.append(("muon", [f"{here}.muon"]))
     if given.shards:
         shard = sorted(given.shards.glob("*.parquet"))[0]
         found.insert(min(4, len(found)), ("instrumentation", [f"{here}.instrumentation", str(shard)]))
