@@ -148,7 +148,7 @@ def _loss(request: Request, history: History, axis: XAxis, axes: Axes) -> list[R
         Series(axis.rows, smooth, _told("train", axis.rows, smooth, view.cursor), SKY),
     ]
     if len(seen[0]):
-        series.append(Series(seen[0], seen[1], _told("seen", seen[0], seen[1], view.cursor), PURPLE))
+        series.append(Series(seen[0], seen[1], _told("seen", seen[0], seen[1], view.cursor), PURPLE, aside=True))
     style: Literal["both", "line"] = "both" if len(val[0]) < 40 else "line"
     series.append(Series(val[0], val[1], _told("val", val[0], val[1], view.cursor), ORANGE, style, val[2]))
     return _chart("loss", series, request, history, axis, axes)
