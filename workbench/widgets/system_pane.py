@@ -1,0 +1,105 @@
+"""How busy the machine of a run is: a line a gauge, with a bar where there is a whole, and how it went lately."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from workbench.text import plain
+from workbench.widgets.format import bar
+from workbench.widgets.sheet import Sheet
+
+_BAR = 10
+_LEVELS = "▁▂▃▄▅▆▇█"
+
+
+@dataclass(frozen=True)
+class Gauge:
+    """A figure of the machine.
+
+    Attributes:
+        label, value: as they are shown.
+        share: of the whole, 0 to 1; NaN where no whole is known.
+        recent: values lately, in order, on any scale; empty: not shown.
+        high: a high share is nothing good.
+    """
+
+    label: str
+    value: str
+    share: float = math.nan
+    recent: tuple[float, ...] = ()
+    high: bool = False
+
+
+class SystemPane(VerticalScroll, can_focus=True):
+    """``show`` takes gauges."""
+
+    DEFAULT_CSS = """
+    SystemPane { scrollbar-gutter: stable; }
+    SystemPane > Static { width: 1fr; height: auto; padding: 0 1; }
+    """
+    BINDINGS = [
+        Binding("j", "scroll_down", "Down", show=False),
+        Binding("k", "scroll_up", "Up", show=False),
+        Binding("g", "scroll_home", "Top", show=False),
+        Binding("G", "scroll_end", "End", show=False),
+    ]
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.gauges: Sequence[Gauge] = ()
+
+    def compose(self) -> ComposeResult:
+        """One sheet of text."""
+        yield Sheet("")
+
+    def show(self, gauges: Sequence[Gauge]) -> None:
+        """Show these gauges."""
+        self.gauges = gauges
+        self._lay_out()
+
+    def on_resize(self) -> None:
+        """Lay out anew."""
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        width = max(20, self.scrollable_content_region.width - 2)
+        lines = [line_of(gauge, width) for gauge in self.gauges]
+        self.query_one(Static).update(Content("\n").join(lines) if lines else Content("nothing is known yet"))
+
+
+def line_of(gauge: Gauge, width: int) -> Content:
+    """A gauge in one line of at most ``width`` cells; what matters least is left out first."""
+    line = Content.assemble((f"{gauge.label:<12}", "$text-muted"))
+    if math.isfinite(gauge.share):
+        share = min(1.0, max(0.0, gauge.share))
+        colour = "$text-error" if gauge.high and share > 0.95 else "$text-warning" if gauge.high and share > 0.8 else ""
+        line += Content.assemble((bar(share, _BAR), f"{colour} on $foreground 15%".strip()), " ")
+    else:
+        line += " " * (_BAR + 1)
+    line += Content.styled(plain(gauge.value), "bold")
+    room = width - line.cell_length - 2
+    if len(gauge.recent) > 1 and room >= 8:
+        line += Content.styled("  " + trend(gauge.recent, min(room, 40)), "$text-muted")
+    return line if line.cell_length <= width else line.truncate(width, ellipsis=True)
+
+
+def trend(values: Sequence[float], width: int) -> str:
+    """Values as blocks between their own extremes, the newest last; what is not known is blank."""
+    shown = values[-width:]
+    known = [value for value in shown if math.isfinite(value)]
+    if not known:
+        return ""
+    low, wide = min(known), max(known) - min(known)
+    top = len(_LEVELS) - 1
+    return "".join(
+        _LEVELS[round(top * (value - low) / wide) if wide > 0 else 0] if math.isfinite(value) else " "
+        for value in shown
+    )
