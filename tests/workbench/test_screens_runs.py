@@ -142,7 +142,7 @@ async def test_marked_runs_are_compared(runs: Path, until: Wait) -> None:
         await pilot.press("a", "v")
         await until(pilot, lambda: "train loss / tokens" in view.text())
         await pilot.press("left")
-        await until(pilot, lambda: "tokens @" in view.text())
+        await until(pilot, lambda: "@ " in view.text())
         whole = view.text()
         await pilot.press("plus", "plus")
         await until(pilot, lambda: view.text().split("\n")[-1] != whole.split("\n")[-1])

@@ -141,7 +141,7 @@ def state_of(run_dir: Path, history: History | None = None) -> str:
     living = process.alive(run_dir)
     if living:
         return "running"
-    history = _ends(run_dir) if history is None else history
+    history = ends(run_dir) if history is None else history
     if history.stop is not None:
         reason = history.stop.get("reason")
         return reason if reason in ("finished", "stopped", "failed") else "stopped"
@@ -159,7 +159,7 @@ def summarise(run_dir: Path) -> RunSummary:
 
 def _summarise(run_dir: Path, deadline: float) -> tuple[RunSummary, bool]:
     """As ``summarise``; and whether the best loss was found before ``deadline`` (of ``time.monotonic``)."""
-    history = _ends(run_dir)
+    history = ends(run_dir)
     loss = history.val.last("loss")
     speed = history.steps.last("tokens_per_s")
     best, whole = best_val(run_dir / events.FILE_NAME, deadline)
@@ -199,8 +199,9 @@ def read_verdict(run_dir: Path) -> str | None:
     return verdict if isinstance(verdict, str) else None
 
 
-def _ends(run_dir: Path) -> History:
-    """A history of the first and the last events only: enough for the state, the newest step and evaluation."""
+def ends(run_dir: Path) -> History:
+    """A history of the first and the last events only: enough for the start, the state, the newest step and evaluation;
+    an empty one where there are no events."""
     path, history = run_dir / events.FILE_NAME, History()
     try:
         with path.open("rb") as file:

@@ -194,7 +194,7 @@ def _chart(title: str, series: list[Series], request: Request, history: History,
     found += phases(history, axis) if title == "learning rate" else []
     if view.cursor is not None:
         found.append(Mark(view.cursor, "", BLUE))
-        title += f" @ {axis.unit} {view.cursor:,.6g}" if axis.name != "step" else f" @ step {view.cursor:,.0f}"
+        title += f" @ {axis.told(view.cursor)}"
     elif axis.name != "step":
         title += f" / {axis.unit}"
     return chart_rows(

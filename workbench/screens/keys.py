@@ -116,6 +116,7 @@ LAUNCH = (
     Key("p", "next_preset", "preset", "next preset"),
     Key("a", "toggle_all", "all/main", "show every option, or the main ones"),
     Key("t", "goal", "goal", "name a target loss (3.2) or hours (8h): size, tokens and shards that reach it"),
+    Key("T", "take_proposal", "", "plan the run that would reach the goal: the nearest preset, and its steps"),
     Key("u", "reset_option", "undo", "set the option back to its preset's value"),
     Key("ctrl+g", "start", "start", "start the run", "^g"),
     Key("W", "queue", "queue", "let the run wait in the queue until a GPU (without one: the CPU) is free"),
@@ -170,7 +171,7 @@ RUN = (
 RUNS = (
     Key("enter", "open_run", "open", "watch the run under the cursor", "enter"),
     Key("s", "stop", "stop", "stop the run under the cursor"),
-    Key("r", "resume", "resume", "resume the run under the cursor"),
+    Key("r", "resume", "", "resume the run under the cursor from its newest checkpoint"),
     Key("b", "branch", "", "branch: a new run goes on from a checkpoint, with changed options"),
     Key("n", "new_run", "new", "plan and launch a new run"),
     Key("slash", "filter", "filter", "only runs that match: words, lr>3e-4 and layers=12, or, not, ( )", "/"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.text import Text
@@ -42,6 +42,7 @@ class Planned(Message):
 
     plan: Plan
     basis: Basis
+    proposed: dict[str, Any]  # options that would reach the goal; none: there is no goal, or nothing does
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, Planned)
@@ -67,6 +68,7 @@ class LaunchScreen(StartKeys):
         super().__init__()
         self.options = Options()
         self.run_name = self.goal = ""
+        self.proposed: dict[str, Any] = {}
         self.every = False
         self._editing: str | None = None
         self._counted_for: frozenset[str] = frozenset()
@@ -130,6 +132,15 @@ class LaunchScreen(StartKeys):
         self.query_one("#edit-help", Static).update(Content.assemble((GOAL, "bold"), (f"  {what}", "$text-muted")))
         box.focus()
         box.action_select_all()
+
+    def action_take_proposal(self) -> None:
+        """Plan the run that would reach the goal."""
+        if not self.proposed:
+            self.say("nothing is proposed: t names a goal", wrong=True)
+            return
+        self.options.changes.update(self.proposed)
+        self.options.reset("train.epochs")
+        self._changed()
 
     def action_leave_edit(self) -> None:
         """Leave the option as it was; else stop a start whose recipe is being resolved."""
@@ -249,6 +260,7 @@ class LaunchScreen(StartKeys):
 
     @on(Planned)
     def _planned(self, message: Planned) -> None:
+        self.proposed = message.proposed
         self.query_one(Preflight).show(message.plan, message.basis)
 
     @on(ShardsCounted)
@@ -261,8 +273,10 @@ class LaunchScreen(StartKeys):
     @work(thread=True, group="plan", exclusive=True, exit_on_error=False)
     def _plan(self, config: Config, paths: list[str], goal: str) -> None:
         from engine.plan import plan
+        from workbench.plateau.propose import Unreachable
         from workbench.runs.machine import machine
-        from workbench.screens.forecast import forecast, proposal_lines
+        from workbench.runs.pace import pace
+        from workbench.screens.forecast import forecast, options_for, proposal_for, proposal_lines
 
         worker = get_current_worker()
         figures = self.bench.statistics.get(frozenset(paths))
@@ -294,15 +308,28 @@ class LaunchScreen(StartKeys):
             device_memory=here.memory,
             device_name=here.name,
         )
+        device = here.name
+        if found.seconds is None and (known := pace(self.bench.runs_root, here, found.parameters)):
+            found = replace(found, seconds=found.flops / known.flops_per_second)
+            device = f"{device}, at the pace of {known.run}"
         note = "" if figures or not paths else "counting tokens …"
         ahead = forecast(config, found, figures, effective)
+        proposal: list[str] = []
+        changes: dict[str, Any] = {}
+        if goal:
+            try:
+                proposed = proposal_for(goal, found, ahead.effective, len(paths))
+                family = config.model.family
+                proposal = proposal_lines(goal, proposed, family, ahead.effective is not None)
+                changes = options_for(proposed, family)
+            except Unreachable as error:
+                proposal = [f"goal {goal}: {error}"]
         basis = Basis(
-            len(paths), train_tokens, unique_tokens, here.name, note, ahead.effective,
-            "" if ahead.loss is None else str(ahead.loss), ahead.basis, ahead.warnings,
-            proposal_lines(goal, found, figures, ahead.effective, len(paths)) if goal else (),
+            len(paths), train_tokens, unique_tokens, device, note, ahead.effective,
+            "" if ahead.loss is None else str(ahead.loss), ahead.basis, ahead.warnings, proposal,
         )  # fmt: skip
         if not worker.is_cancelled:
-            self.post_message(Planned(found, basis))
+            self.post_message(Planned(found, basis, changes))
 
     @work(thread=True, group="count", exit_on_error=False)
     def _count(self, paths: frozenset[str], cancel: threading.Event) -> None:

@@ -23,7 +23,7 @@ MEASURES = {
     "val": "val loss", "train": "train loss", "lr": "learning rate", "grad_norm": "grad norm",
     "tokens_per_s": "tokens/s",
 }  # fmt: skip
-_SHORTEST = 6  # cells of a run's name in the legend
+_SHORTEST = 6  # cells of a run's name in the legend; with fewer, its colour must do
 
 
 @dataclass(frozen=True)
@@ -69,19 +69,17 @@ def draw(wanted: Overlay, runs: Sequence[Compared], axes: Axes) -> list[Row]:
     curves = [_curve(wanted.measure, run.history, axis, view) for run, axis in zip(runs, placed, strict=True)]
     read = [y[_counts(x, axes, view, wanted.log_y)] for x, y in curves]
     axes.y = steady(axes.y, span(*read, clip=CLIP if view.clip else 0.0, log=wanted.log_y))
-    unit = next((axis.unit for axis in known), view.x)
-    title = f"{MEASURES[wanted.measure]} / {unit}"
-    marks = []
-    if view.cursor is not None:
-        title += f" @ {view.cursor:,.6g}"
+    title, marks = f"{MEASURES[wanted.measure]} / {known[0].unit if known else view.x}", []
+    if view.cursor is not None and known:
+        title = f"{MEASURES[wanted.measure]} @ {known[0].told(view.cursor)}"
         marks.append(Mark(view.cursor, "", BLUE))
-    room = max(_SHORTEST, (wanted.width - len(title)) // max(1, len(runs)) - 11)
+    room = (wanted.width - len(title)) // max(1, len(runs)) - 11
     series = []
     for run, (x, y) in zip(runs, curves, strict=True):
         name = plain(run.run_dir.name)
-        name = name if len(name) <= room else name[: room - 1] + "…"
+        name = name if len(name) <= room else name[: room - 1] + "…" if room >= _SHORTEST else ""
         value = told("", x, y, view.cursor).strip() if len(x) else "?"
-        series.append(Series(x, y, f"{name} {value}", PALETTE[run.colour % len(PALETTE)]))
+        series.append(Series(x, y, f"{name} {value}".strip(), PALETTE[run.colour % len(PALETTE)]))
     return chart_rows(
         series, width=wanted.width, height=wanted.height, title=title, log_x=view.log_x, log_y=wanted.log_y,
         xlim=axes.shown, ylim=axes.y, marks=marks,
@@ -118,8 +116,8 @@ def side_by_side(runs: Sequence[Compared], name: str = "step") -> dict[str, list
     curves = [_curve("val", run.history, axis, View()) for run, axis in zip(runs, placed, strict=True)]
     reached = [float(np.nanmax(x)) for x, y in curves if np.isfinite(x[np.isfinite(y)]).any()]
     if len(reached) == len(runs) and min(reached) > 0:
-        unit = next((axis.unit for axis in placed if axis is not None), name)
-        rows[f"val at {unit} {_short(min(reached))}"] = [loss(_at(x, y, min(reached))) for x, y in curves]
+        where = next(axis.told(min(reached)) for axis in placed if axis is not None)
+        rows[f"val at {where}"] = [loss(_at(x, y, min(reached))) for x, y in curves]
     configurations = [
         {f"{s}.{k}": str(v) for s, options in configuration(run.run_dir).items() if isinstance(options, dict)
          for k, v in options.items()}
@@ -157,7 +155,3 @@ def _at(x: FloatArray, y: FloatArray, place: float) -> float:
     """A curve's value there, between its points."""
     known = np.isfinite(x) & np.isfinite(y)
     return float(np.interp(place, x[known], y[known])) if known.any() else math.nan
-
-
-def _short(value: float) -> str:
-    return count(value) if value >= 1e5 else f"{value:,.4g}"

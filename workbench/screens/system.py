@@ -37,48 +37,50 @@ def gauges(history: History, run_dir: Path, state: str) -> tuple[Gauge, ...]:
 
 
 def _machine(history: History) -> list[Gauge]:
-    """From the ``system`` events; of a run that ended, how it was at last."""
-    event, looks, found = history.system, history.systems, list[Gauge]()
+    """From the ``system`` events; of a run that ended, how it was at last. Without a card, only the host is known."""
+    event, found = history.system, list[Gauge]()
 
-    def add(label: str, name: str, told: str, whole: float = math.nan) -> None:
-        value = number(event, name)
-        if math.isfinite(value):
-            recent = tuple(looks[name][-_TREND:].tolist()) if name in looks.fields else ()
-            shown = size(value) if told == "bytes" else told.format(value)
-            found.append(Gauge(label, shown, value / whole, recent))
+    def value(name: str) -> float:
+        return number(event, name)
 
-    card = math.isfinite(number(event, "gpu_utilisation"))
-    add("GPU", "gpu_utilisation", "{:.0f}%", 100.0)
-    add("power", "gpu_power", "{:.0f} W")
-    add("temperature", "gpu_temperature", "{:.0f} °C")
-    if card:  # without one, both are what the process holds
-        add("card memory", "memory_used", "bytes")
-    add("CPU", "cpu_percent", "{:.0f}% of a core")
-    add("host memory", "memory_host", "bytes")
+    def trend(name: str) -> tuple[float, ...]:
+        return tuple(history.systems[name][-_TREND:].tolist())
+
+    card = math.isfinite(value("gpu_utilisation"))
+    if card:
+        share_used = value("gpu_utilisation") / 100
+        found.append(Gauge("GPU", share(share_used), share_used, trend("gpu_utilisation")))
+    if math.isfinite(value("gpu_power")):
+        heat = value("gpu_temperature")
+        told = f"{value('gpu_power'):.0f} W" + (f" at {heat:.0f} °C" if math.isfinite(heat) else "")
+        found.append(Gauge("power", told, recent=trend("gpu_power")))
+    used = [(value("memory_used"), "of the card")] if card else []  # without one, it is the process's
+    used.append((history.steps.last("memory"), "the run's"))
+    if known := [f"{size(amount)} {what}" for amount, what in used if math.isfinite(amount)]:
+        found.append(Gauge("memory", ", ".join(known), recent=trend("memory_used")))
+    host = [f"CPU {value('cpu_percent'):.0f}%"] if math.isfinite(value("cpu_percent")) else []
+    host += [f"memory {size(value('memory_host'))}"] if math.isfinite(value("memory_host")) else []
+    if host:
+        found.append(Gauge("host", ", ".join(host), recent=trend("cpu_percent")))
     return found
 
 
 def _step(history: History) -> list[Gauge]:
     """From the newest steps: what one takes, how much of it waits for data, and what the model makes of the card."""
-    steps = history.steps
 
     def recent(name: str) -> FloatArray:
-        values = steps[name][-_RECENT:]
+        values = history.steps[name][-_RECENT:]
         return values[np.isfinite(values)]
 
-    found = []
-    if len(times := recent("step_time")):
-        waits = recent("data_wait")
-        waited = float(waits.sum() / times.sum()) if len(waits) == len(times) and times.sum() > 0 else math.nan
+    found, times, waits = list[Gauge](), recent("step_time"), recent("data_wait")
+    if len(times):
         median = float(np.median(times))
         told = duration(median) if median >= 60 else f"{median:.3g} s"
+        if len(waits) == len(times) and times.sum() > 0:
+            told += f", {float(waits.sum() / times.sum()):.1%} of it waiting for data"
         found.append(Gauge("a step", told, recent=tuple(times[-_TREND:].tolist())))
-        if math.isfinite(waited):
-            found.append(Gauge("data wait", f"{waited:.1%} of it", waited, high=True))
     if len(speed := recent("tokens_per_s")):
-        found.append(Gauge("tokens/s", count(float(np.median(speed))), recent=tuple(speed[-_TREND:].tolist())))
-    if len(mfu := recent("mfu")):
-        found.append(Gauge("MFU", share(float(np.median(mfu))), float(np.median(mfu))))
-    if math.isfinite(memory := steps.last("memory")):
-        found.append(Gauge("run's memory", size(memory)))
+        mfu = float(np.median(recent("mfu"))) if len(recent("mfu")) else math.nan
+        told = count(float(np.median(speed))) + (f", MFU {share(mfu)}" if math.isfinite(mfu) else "")
+        found.append(Gauge("tokens/s", told, mfu, tuple(speed[-_TREND:].tolist())))
     return found

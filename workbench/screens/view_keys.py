@@ -69,10 +69,12 @@ class ViewKeys(WorkbenchScreen):
     def action_log_x(self) -> None:
         """Toggle the logarithmic x axis."""
         self.look(log_x=not self.view.log_x, window=None)
+        self._shown = None
 
     def action_x_axis(self) -> None:
-        """The next x axis; zoom and cursor were places on the old one."""
+        """The next x axis; zoom and cursor were places on the old one, and so is what is drawn until it is there."""
         self.look(x=AXES[(AXES.index(self.view.x) + 1) % len(AXES)], window=None, cursor=None)
+        self._shown = None
 
     def action_smooth(self, direction: int) -> None:
         """Double or halve the half-life of the averages."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from workbench.plot import GREEN, GREY, PURPLE, VERMILION, FloatArray, Mark
 from workbench.runs.history import History
+from workbench.widgets.format import count
 
 AXES = ("step", "tokens", "epoch", "time")
 _UNITS = ((3600.0, "hours"), (60.0, "minutes"))
@@ -57,6 +58,12 @@ class XAxis:
             known_at = np.maximum.accumulate(known_at)
             end = _round_up(end * known_at[-1] / max(1.0, known_steps[-1]))
         return cls(name, unit, known_steps, known_at, rows, end)
+
+    def told(self, place: float) -> str:
+        """A place in words: step 2,000, or 16.5M tokens."""
+        if self.name == "step":
+            return f"step {place:,.0f}"
+        return f"{count(place) if self.name == 'tokens' else f'{place:,.4g}'} {self.unit}"
 
     def place(self, steps: FloatArray | float) -> FloatArray:
         """Places of steps, between those that are known; beyond them as fast as the run went until there."""

@@ -17,6 +17,8 @@ from workbench.widgets.format import bar
 from workbench.widgets.sheet import Sheet
 
 _BAR = 10
+_VALUE = 14
+_STEADY = 0.01  # of the lowest value
 _LEVELS = "▁▂▃▄▅▆▇█"
 
 
@@ -84,22 +86,20 @@ def line_of(gauge: Gauge, width: int) -> Content:
         line += Content.assemble((bar(share, _BAR), f"{colour} on $foreground 15%".strip()), " ")
     else:
         line += " " * (_BAR + 1)
-    line += Content.styled(plain(gauge.value), "bold")
+    line += Content.styled(plain(gauge.value).ljust(_VALUE), "bold")
     room = width - line.cell_length - 2
-    if len(gauge.recent) > 1 and room >= 8:
-        line += Content.styled("  " + trend(gauge.recent, min(room, 40)), "$text-muted")
+    if room >= 8 and (drawn := trend(gauge.recent, min(room, 40))):
+        line += Content.styled("  " + drawn, "$text-muted")
     return line if line.cell_length <= width else line.truncate(width, ellipsis=True)
 
 
 def trend(values: Sequence[float], width: int) -> str:
-    """Values as blocks between their own extremes, the newest last; what is not known is blank."""
+    """Values as blocks between their own extremes, the newest last; what is not known is blank. "" where they hardly
+    differ: a line of blocks would look like news."""
     shown = values[-width:]
     known = [value for value in shown if math.isfinite(value)]
-    if not known:
+    low, wide = min(known, default=0.0), max(known, default=0.0) - min(known, default=0.0)
+    if wide <= _STEADY * abs(low):
         return ""
-    low, wide = min(known), max(known) - min(known)
     top = len(_LEVELS) - 1
-    return "".join(
-        _LEVELS[round(top * (value - low) / wide) if wide > 0 else 0] if math.isfinite(value) else " "
-        for value in shown
-    )
+    return "".join(_LEVELS[round(top * (v - low) / wide)] if math.isfinite(v) else " " for v in shown)
