@@ -29,7 +29,7 @@ OF_SIXTEEN: dict[RGB, RGB] = {
 
 def painted(rgb: RGB, app: App[object]) -> RGB:
     """A colour of the palette as this terminal and theme show it best."""
-    if app.console.color_system == "standard":
+    if app.console.color_system == "standard" and not app.is_headless:
         return OF_SIXTEEN.get(rgb, rgb)
     return rgb if app.current_theme.dark else ON_LIGHT.get(rgb, rgb)
 
