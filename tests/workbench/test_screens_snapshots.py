@@ -110,6 +110,8 @@ def same(compare: Compare, app: GptbenchApp, look: Look, before: Before | None =
         pilot.app.theme = look.theme
         if before is not None:
             await before(pilot)
+        for box in pilot.app.screen.query(Input):
+            box.cursor_blink = False
         await settled(pilot)
 
     return compare(app, terminal_size=look.size, run_before=lead)
@@ -273,7 +275,6 @@ def test_branch_dialog(snap_compare: Compare, runs: Path, until: Wait, look: Loo
         )  # fmt: skip
         pilot.app.push_screen(dialog)
         await until(pilot, lambda: pilot.app.screen is dialog)
-        dialog.query_one("#branch-sets", Input).cursor_blink = False
         await pilot.press("enter")
         await until(pilot, lambda: "no such option" in str(dialog.query_one("#branch-wrong", Static).content))
 
