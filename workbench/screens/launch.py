@@ -13,7 +13,7 @@ from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.suggester import SuggestFromList
-from textual.widgets import Input, Static
+from textual.widgets import DataTable, Input, Static
 from textual.worker import get_current_worker
 
 from engine.config import Config, ConfigError
@@ -33,6 +33,7 @@ COLUMNS = (
 )
 NAME = "name"  # the run's name stands among the options, though it is none
 GOAL = "goal"  # nor is what the run is to reach
+_NAME_HELP = "name of the run's folder; empty: the preset's"
 _NO_SHARDS = "no shards are selected: 1 opens the Data screen, space selects there, l comes back"
 
 
@@ -80,6 +81,7 @@ class LaunchScreen(StartKeys):
         with Container(id="plan"):
             yield Table(COLUMNS, id="options")
             yield Preflight()
+        yield Sheet("", id="option-help")
         yield Sheet("", id="starting")
         with Vertical(id="edit"):
             yield Sheet("", id="edit-help")
@@ -117,7 +119,7 @@ class LaunchScreen(StartKeys):
         box.suggester = SuggestFromList(choices_of(key)) if key != NAME and choices_of(key) else None
         box.value = self.run_name if key == NAME else self._value(key)
         self.query_one("#edit").add_class("-shown")
-        what = "name of the run's folder; empty: the preset's" if key == NAME else help_of(key)
+        what = _NAME_HELP if key == NAME else help_of(key)
         self.query_one("#edit-help", Static).update(Content.assemble((key, "bold"), (f"  {what}", "$text-muted")))
         box.focus()
         box.action_select_all()
@@ -185,6 +187,12 @@ class LaunchScreen(StartKeys):
 
     # Editing
 
+    @on(DataTable.RowHighlighted, "#options")
+    def _row_highlighted(self) -> None:
+        """The whole help of the option under the cursor."""
+        if (key := self.query_one(Table).current_key) is not None:
+            self.query_one("#option-help", Static).update(Content(_NAME_HELP if key == NAME else help_of(key)))
+
     @on(Input.Changed, "#edit-value")
     def _typed(self, event: Input.Changed) -> None:
         wrong = self._wrong(event.value)
@@ -236,7 +244,7 @@ class LaunchScreen(StartKeys):
             by_hand = key in self.options.changes and key != "model.preset"
             value = Text(self._value(key) or "–", changed if by_hand and changed.startswith("#") else "")
             rows[key] = [key, value, help_of(key)]
-        rows[NAME] = ["run name", self.run_name or "–", "name of the run's folder; empty: the preset's"]
+        rows[NAME] = ["run name", self.run_name or "–", _NAME_HELP]
         self.query_one(Table).show(rows)
 
     # Planning

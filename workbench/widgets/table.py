@@ -50,7 +50,7 @@ class Table(DataTable[Text], inherit_bindings=False):
     ]
 
     def __init__(self, columns: Sequence[Column], *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes, cursor_type="row", cursor_foreground_priority="renderable")
+        super().__init__(id=id, classes=classes, cursor_type="row", cursor_foreground_priority="css")
         self.all_columns = tuple(columns)
         self._laid_out: tuple[tuple[str, int], ...] = ()
         self._content: dict[str, Sequence[str | Text]] = {}
