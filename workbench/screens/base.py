@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, ClassVar, cast
 from textual import on, work
 from textual.app import ComposeResult
 from textual.dom import DOMNode
+from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.widget import Widget
 
 from workbench.screens.keys import MODES, PUSHED, SCREENS, Key
 from workbench.screens.messages import Done
@@ -27,6 +29,8 @@ class WorkbenchScreen(Screen[None]):
     MODE: ClassVar[str]
     ABOVE: ClassVar[str] = ""  # title, where it lies above that screen
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+    # Textual (8.2) paints the whole screen when the focus moves; what it moves between is painted by its own styles.
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
 
     def __init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from textual.worker import get_current_worker
 
 from workbench.plot import PALETTE, Limits, Row
 from workbench.runs.follow import Follower
+from workbench.screens.background import Background
 from workbench.screens.figures import Axes
 from workbench.screens.keys import COMPARE, bindings
 from workbench.screens.overlay import MEASURES, Compared, Overlay, draw, side_by_side
@@ -52,7 +52,7 @@ class SideBySide(Message):
         return isinstance(message, SideBySide)
 
 
-class CompareFeed:
+class CompareFeed(Background):
     """Follows runs in the thread that calls ``loop``, and draws them; its other methods are for any thread.
 
     Args:
@@ -60,19 +60,13 @@ class CompareFeed:
     """
 
     def __init__(self, runs: Mapping[Path, int], post: Callable[[Message], object], interval: float) -> None:
+        super().__init__()
         self.runs, self.post, self.interval = dict(runs), post, interval
-        self._wake = threading.Event()
         self._wanted: Overlay | None = None
-        self._ended = False
 
     def want(self, wanted: Overlay) -> None:
         """Draw this from now on."""
         self._wanted = wanted
-        self._wake.set()
-
-    def end(self) -> None:
-        """Make ``loop`` return soon."""
-        self._ended = True
         self._wake.set()
 
     def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:

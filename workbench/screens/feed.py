@@ -22,6 +22,7 @@ from workbench.runs.glance import Glance
 from workbench.runs.history import History
 from workbench.runs.launch import LOG_NAME
 from workbench.runs.store import state_of
+from workbench.screens.background import Background
 from workbench.screens.figures import Axes, Request, draw, status
 from workbench.screens.messages import StatusChanged
 from workbench.screens.system import gauges
@@ -105,7 +106,7 @@ class Probing(Message):
         return isinstance(message, Probing) and not message.failure
 
 
-class RunFeed:
+class RunFeed(Background):
     """Follows ``run_dir`` in the thread that calls ``loop``; its other methods are for any thread.
 
     Args:
@@ -121,13 +122,13 @@ class RunFeed:
         interval: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        super().__init__()
         self.run_dir, self.post, self.interval, self.clock = run_dir, post, interval, clock
-        self._wake = threading.Event()
         self._lock = threading.Lock()
         self._requests: dict[str, Request] = {}
         self._axes: dict[str, Axes] = {}
         self._drawn: dict[str, tuple[Request, int, int]] = {}
-        self._paused = self._ended = self._explain = False
+        self._paused = self._explain = False
         self._status: RunStatus | None = None
         self._log: tuple[int, int] | None = None
         self._gauges: tuple[Gauge, ...] = ()
@@ -154,11 +155,6 @@ class RunFeed:
     def pause(self, paused: bool) -> None:
         """While paused (its screen is hidden), nothing is read or drawn."""
         self._paused = paused
-        self._wake.set()
-
-    def end(self) -> None:
-        """Make ``loop`` return soon."""
-        self._ended = True
         self._wake.set()
 
     def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:

@@ -5,7 +5,6 @@ whichever screen is open. Runs that go on are explained as well while a person h
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.message import Message
 
+from workbench.screens.background import Background
 from workbench.screens.queue_keys import QueueState, look
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Told(Message):
     wrong: bool
 
 
-class Lookout:
+class Lookout(Background):
     """``loop`` is for a thread of its own; the other methods are for any.
 
     Args:
@@ -70,11 +70,10 @@ class Lookout:
         shown: Callable[[], Path | None],
         clock: Callable[[], float],
     ) -> None:
+        super().__init__()
         self.root, self.interval, self.clock = root, interval, clock
         self.tell, self.asked, self.shown = tell, asked, shown
         self._post: Callable[[Message], object] | None = None  # to the screen that lists the runs, while it is shown
-        self._wake = threading.Event()
-        self._ended = False
         self._before: dict[str, RunSummary] | None = None
         self._followed: dict[str, Follower] = {}
         self._explained: dict[str, tuple[int, float]] = {}  # evaluations known then, and when
@@ -82,11 +81,6 @@ class Lookout:
     def list_for(self, post: Callable[[Message], object] | None) -> None:
         """Post ``RunsListed`` from now on, at once and whenever something changed; None: no longer."""
         self._post = post
-        self._wake.set()
-
-    def end(self) -> None:
-        """Make ``loop`` return soon."""
-        self._ended = True
         self._wake.set()
 
     def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:

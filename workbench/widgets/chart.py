@@ -75,6 +75,7 @@ class ChartView(Widget, can_focus=True):
         self.hint = hint
         self.repainted = 0  # rows painted again so far: what a live update costs
         self._rows: list[Row] = []
+        self._painted_for = ""  # theme of the strips
         self._strips: list[Strip] = []
 
     def show(self, rows: list[Row]) -> None:
@@ -142,9 +143,11 @@ class ChartView(Widget, can_focus=True):
         self.post_message(self.Resized(self, self.size))
 
     def notify_style_update(self) -> None:
-        """A new theme may need other colours."""
+        """A new theme may need other colours; most new styles are those of the focus, and do not."""
         super().notify_style_update()
-        self._strips = [self._strip(row) for row in self._rows]
+        if (theme := self.app.theme) != self._painted_for:
+            self._painted_for = theme
+            self._strips = [self._strip(row) for row in self._rows]
 
     def _strip(self, row: Row) -> Strip:
         segments = []

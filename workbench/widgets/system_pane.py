@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
 
 from workbench.text import plain
 from workbench.widgets.format import bar
-from workbench.widgets.sheet import Sheet
+from workbench.widgets.text_pane import TextPane
 
 _BAR = 10
 _VALUE = 14
@@ -40,41 +36,20 @@ class Gauge:
     high: bool = False
 
 
-class SystemPane(VerticalScroll, can_focus=True):
+class SystemPane(TextPane):
     """``show`` takes gauges."""
-
-    DEFAULT_CSS = """
-    SystemPane { scrollbar-gutter: stable; }
-    SystemPane > Static { width: 1fr; height: auto; padding: 0 1; }
-    """
-    BINDINGS = [
-        Binding("j", "scroll_down", "Down", show=False),
-        Binding("k", "scroll_up", "Up", show=False),
-        Binding("g", "scroll_home", "Top", show=False),
-        Binding("G", "scroll_end", "End", show=False),
-    ]
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.gauges: Sequence[Gauge] = ()
 
-    def compose(self) -> ComposeResult:
-        """One sheet of text."""
-        yield Sheet("")
-
     def show(self, gauges: Sequence[Gauge]) -> None:
         """Show these gauges."""
         self.gauges = gauges
-        self._lay_out()
+        self.lay_out()
 
-    def on_resize(self) -> None:
-        """Lay out anew."""
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        width = max(20, self.scrollable_content_region.width - 2)
-        lines = [line_of(gauge, width) for gauge in self.gauges]
-        self.query_one(Static).update(Content("\n").join(lines) if lines else Content("nothing is known yet"))
+    def lines(self, width: int) -> Iterable[Content]:
+        return [line_of(gauge, width) for gauge in self.gauges] or [Content("nothing is known yet")]
 
 
 def line_of(gauge: Gauge, width: int) -> Content:
