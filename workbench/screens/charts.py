@@ -8,6 +8,7 @@ from typing import Any
 
 from textual.app import ComposeResult
 from textual.containers import Container
+from textual.geometry import Size
 from textual.widget import Widget
 
 from workbench.screens.feed import FigureDrawn, RunFeed
@@ -16,6 +17,7 @@ from workbench.screens.view_keys import ROUGHEST, SMOOTHEST, ViewKeys
 from workbench.screens.x_axis import AXES
 from workbench.widgets.chart import ChartView
 
+_SMALL = Size(16, 5)
 _LOG_FIGURES = ("loss", "grad_norm")
 
 
@@ -62,10 +64,13 @@ class ChartKeys(ViewKeys):
         return next((str(chart.id).removeprefix("grid-") for chart in self.query("ChartView.-alone")), None)
 
     def drawn(self, message: FigureDrawn) -> None:
-        """Note what a chart shows; a figure that the run does not report leaves the grid."""
+        """Note what a chart shows; a figure that the run does not report leaves the grid until it does."""
         self._shown, self._whole = message.shown, message.whole
-        if message.name.startswith("grid-") and not message.rows and self._loss_is_drawn():
-            self.query_one(f"#{message.name}", ChartView).add_class("-absent")
+        chart = self.query_one(f"#{message.name}", ChartView)
+        absent = not message.rows and self._loss_is_drawn()
+        if message.name.startswith("grid-") and absent != chart.has_class("-absent"):
+            chart.set_class(absent, "-absent")
+            self.call_after_refresh(self.want_all)
 
     def forget_charts(self) -> None:
         """Another run: empty charts, the whole of it."""
@@ -78,12 +83,14 @@ class ChartKeys(ViewKeys):
         """Have a chart drawn as large as it is, or no longer if it is hidden."""
         if self.feed is None or chart.id is None:
             return
-        hidden = any(isinstance(node, Widget) and not node.display for node in chart.ancestors_with_self)
-        request = None
-        if not hidden and chart.size:
+        absent = chart.has_class("-absent")  # drawn all the same, small: one that comes to be reported is to be noticed
+        nodes = chart.ancestors if absent else chart.ancestors_with_self
+        hidden = any(isinstance(node, Widget) and not node.display for node in nodes)
+        size, request = _SMALL if absent else chart.size, None
+        if not hidden and size:
             figure = chart.id.removeprefix("grid-")
             log_y = self.log_y and figure in _LOG_FIGURES
-            request = Request(figure, chart.size.width, chart.size.height, log_y, self.view)
+            request = Request(figure, size.width, size.height, log_y, self.view)
         self.feed.want(chart.id, request)
 
     def want_all(self) -> None:

@@ -294,7 +294,7 @@ def _system(event: dict[str, Any]) -> str:
         ("CPU", "cpu_percent", lambda v: f"{v:.0f}%"),
         ("host memory", "memory_host", size),
     )
-    if "gpu_utilisation" not in event:  # on a CPU both are the resident bytes
+    if not math.isfinite(number(event, "gpu_utilisation")):  # on a CPU both are the resident bytes
         event = {key: value for key, value in event.items() if key != "memory_used"}
     values = [(label, number(event, key), show) for label, key, show in shown]
     return "  ".join(f"{label} {show(value)}".strip() for label, value, show in values if math.isfinite(value))

@@ -60,7 +60,7 @@ class TellingApp(App[None]):
         if now < self._told.get(text, -TOLD_ONCE) + TOLD_ONCE:
             return
         self._told[text] = now
-        self.notify(plain(text), severity="error" if wrong else "information", markup=False, timeout=8 if wrong else 4)
+        self.notify(plain(text), severity="error" if wrong else "information", markup=False, timeout=30 if wrong else 8)
         if self.notify_level != "here":
             self.alert(text)
 
