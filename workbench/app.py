@@ -7,7 +7,6 @@ its own, found by its directory, and closing the workbench leaves it going.
 
 from __future__ import annotations
 
-import base64
 import gc
 import os
 import sys
@@ -20,14 +19,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textual import on
-from textual.app import App, SystemCommand
+from textual.app import SystemCommand
+from textual.dom import DOMNode
 from textual.message import Message
 from textual.screen import Screen
+from textual.worker import get_current_worker
 
 from workbench import remember
-from workbench.screens.keys import EVERYWHERE, MODES, SCREENS, bindings
+from workbench.screens.base import WorkbenchScreen
+from workbench.screens.keys import EVERYWHERE, MODES, bindings
+from workbench.screens.lookout import Lookout, Told
 from workbench.screens.messages import CatalogueRead, Counted, Diagnosed, StatusChanged
-from workbench.text import plain
+from workbench.screens.telling import TellingApp
 
 if TYPE_CHECKING:
     from workbench.screens.tour import Tour
@@ -40,7 +43,7 @@ FREEZE_AFTER = 2.0  # seconds after the start: the first screen stands
 HANGUP_CHECK = 2.0  # seconds between looks whether the terminal is still there
 
 
-class GptbenchApp(App[None]):
+class GptbenchApp(TellingApp):
     """The workbench on a runs folder.
 
     Args:
@@ -92,10 +95,19 @@ class GptbenchApp(App[None]):
         if over_ssh and "TEXTUAL_ANIMATIONS" not in os.environ:
             self.animation_level = "none"
         self.poll_seconds = _seconds("GPTBENCH_POLL", POLL_SSH if over_ssh else POLL_LOCAL)
+        self.lookout = Lookout(
+            runs_root,
+            self.poll_seconds,
+            lambda text, wrong: self.post_message(Told(text, wrong)),
+            lambda: self.notify_level != "here",
+            lambda: self.run_dir if self.current_mode == "run" else None,
+            clock,
+        )
 
     def on_mount(self) -> None:
         """Remember the theme; watch for a terminal that went away without a signal."""
         self.watch(self, "theme", lambda theme: self.remember("theme", theme), init=False)
+        self.run_worker(self._look_out, thread=True, group="lookout", exit_on_error=False)
         if self.is_web:
             self.set_interval(HANGUP_CHECK, partial(self._leave_if_orphaned, os.getppid()))
         elif not self.is_headless:
@@ -118,6 +130,7 @@ class GptbenchApp(App[None]):
 
     def on_unmount(self) -> None:
         """Closed: a thread that hangs on a slow disk must not keep the process (Python waits for its threads)."""
+        self.lookout.end()
         self._save()
         if not self.is_headless:
             threading.Thread(target=self._leave_anyhow, daemon=True, name="leave").start()
@@ -171,7 +184,8 @@ class GptbenchApp(App[None]):
         from workbench.screens.help import HelpScreen
 
         if not isinstance(self.screen, HelpScreen):
-            self.push_screen(HelpScreen(self.current_mode))
+            above = self.screen.ABOVE if isinstance(self.screen, WorkbenchScreen) else ""
+            self.push_screen(HelpScreen(self.current_mode, above))
 
     def open_run(self, run_dir: Path) -> None:
         """Show a run on the Run screen."""
@@ -200,37 +214,30 @@ class GptbenchApp(App[None]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key of the table by its help text, then Textual's own commands that make sense here."""
-        titles = {mode: title for _, mode, title in MODES}
-        for key in SCREENS.get(self.current_mode, ()):
-            if key.action:
-                title = f"{titles[self.current_mode]}: {key.label or key.help}"
-                yield SystemCommand(title, f"{key.help}  ({key.display})", partial(self._run_key, key.action))
+        for title, keys, node in screen.offered() if isinstance(screen, WorkbenchScreen) else ():
+            for key in keys:
+                if key.action:
+                    run = partial(self._run_key, key.action, node)
+                    yield SystemCommand(f"{title}: {key.title}", f"{key.help}  ({key.display})", run)
         for _, mode, title in MODES:
             yield SystemCommand(f"Show {title}", f"the {title} screen", partial(self.action_show_mode, mode))
         yield SystemCommand("Help", "every key", self.action_help)
+        level = self.notify_level
+        yield SystemCommand(
+            "Notifications",
+            f"how runs that stop, stall or go flat are told of; now: {level}  (!)",
+            self.action_notifications,
+        )
         for command in super().get_system_commands(screen):
             if command.title in ("Theme", "Quit", "Screenshot"):
                 yield command
 
-    async def _run_key(self, action: str) -> None:
-        await self.run_action(action, default_namespace=self.screen)
+    async def _run_key(self, action: str, node: DOMNode) -> None:
+        await self.run_action(action, default_namespace=node)
 
-    def alert(self, text: str) -> None:
-        """Ring the bell, and have the terminal notify the desktop (OSC 9 and OSC 777; others skip what they do not
-        know). tmux hands them on where ``allow-passthrough`` is on. ``text`` may come from files."""
-        self.bell()
-        if self._driver is None or self.is_web:
-            return
-        shown = plain(text)[:200]
-        for code in (f"\x1b]9;{shown}\x07", f"\x1b]777;notify;gptbench;{shown.replace(';', ',')}\x07"):
-            self._driver.write(_through_tmux(code) if os.environ.get("TMUX") else code)
-
-    def copy_to_clipboard(self, text: str) -> None:
-        """As Textual does, by OSC 52; in tmux a second time, past it: its default ``set-clipboard external`` drops what
-        programs send, and ``allow-passthrough on`` lets this through."""
-        super().copy_to_clipboard(text)
-        if os.environ.get("TMUX") and self._driver is not None and not self.is_web:
-            self._driver.write(_through_tmux(f"\x1b]52;c;{base64.b64encode(text.encode()).decode()}\x07"))
+    def _look_out(self) -> None:
+        worker = get_current_worker()
+        self.lookout.loop(lambda: worker.is_cancelled)
 
     def _leave_if_orphaned(self, server: int) -> None:
         """The web server that this page belongs to was killed."""
@@ -260,11 +267,6 @@ def _make_screen(mode: str) -> Screen[None]:
     from workbench.screens.runs import RunsScreen
 
     return RunsScreen()
-
-
-def _through_tmux(code: str) -> str:
-    """A control sequence wrapped so that tmux hands it on to the terminal it runs in."""
-    return "\x1bPtmux;" + code.replace("\x1b", "\x1b\x1b") + "\x1b\\"
 
 
 def _seconds(variable: str, default: float) -> float:

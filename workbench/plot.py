@@ -59,6 +59,7 @@ class Series:
         colour: RGB; None takes the next of ``PALETTE``.
         style: "line", "points" (a dot each), or "both".
         error: half-length of a vertical bar at each point, or None.
+        aside: named last in the legend, where it may be cut off.
     """
 
     x: ArrayLike
@@ -67,11 +68,12 @@ class Series:
     colour: RGB | None = None
     style: Literal["line", "points", "both"] = "line"
     error: ArrayLike | None = None
+    aside: bool = False
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertical line at ``x`` with a short label at its foot ("" for none); not ``tall``: the foot alone."""
+    """A vertical line at ``x`` with a short label beside it ("" for none); not ``tall``: a foot alone."""
 
     x: float
     label: str = ""
@@ -119,7 +121,8 @@ def chart_rows(
     if width <= 0 or height <= 0:
         return []
     coloured = [(s, s.colour or PALETTE[i % len(PALETTE)]) for i, s in enumerate(series)]
-    legend = [("━ " if s.style == "line" else "• ", s.label, rgb) for s, rgb in coloured if s.label]
+    named = sorted((one for one in coloured if one[0].label), key=lambda one: one[0].aside)
+    legend = [("━ " if s.style == "line" else "• ", s.label, rgb) for s, rgb in named]
     head = _head(title, legend, width)
     if width < _MIN_WIDTH or height < _MIN_HEIGHT:
         return [head] + [[(" " * width, None)] for _ in range(height - 1)]
@@ -133,7 +136,10 @@ def chart_rows(
     for x, mark in inside:
         if not mark.tall:
             body.foot(x, mark.colour)
-    lines = tuple((x, m.label, m.colour) for x, m in inside if m.tall)
+    for x, mark in inside:
+        if mark.tall and mark.label:
+            body.label(x, mark.label, mark.colour)
+    lines = tuple((x, m.colour) for x, m in inside if m.tall)
     return [head, *body.rows(_frame(width, height - 1, x_axis, y_axis, lines))]
 
 
@@ -143,7 +149,7 @@ def canvas(width: int) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=64)
-def _frame(width: int, height: int, x: Axis, y: Axis, marks: tuple[tuple[float, str, RGB], ...]) -> Cells:
+def _frame(width: int, height: int, x: Axis, y: Axis, marks: tuple[tuple[float, RGB], ...]) -> Cells:
     """Axes, ticks and marks, drawn by plotext: cells of (character, colour), the top row first."""
     # The class behind plotext's global figure; there is no public way to own a second one.
     from plotext._figure import _figure_class
@@ -163,12 +169,8 @@ def _frame(width: int, height: int, x: Axis, y: Axis, marks: tuple[tuple[float, 
     figure.xticks(*_x_ticks(x, columns))
     # An empty figure would have neither axes nor ticks.
     figure.monitor.draw([x.low], [y.low - 10 * (y.high - y.low)], marker="braille", color="default")
-    for place, label, colour in marks:
+    for place, colour in marks:
         figure.vline(place, color=colour)
-        if label:
-            right = place > x.low + 0.5 * (x.high - x.low)
-            shift = (-1 if right else 1) * (x.high - x.low) / columns
-            figure.text(label, place + shift, y.low, color=colour, alignment="right" if right else "left")
     figure._set_sizes()
     figure._build_matrix()
     matrix = figure.monitor.matrix
@@ -238,6 +240,18 @@ class _Canvas:
         self.colours.append(rgb)
         column, _ = self._cell(np.array([place]), np.array([self.y.low]))
         self._put(np.array([self.lines - 1]), column, ord("▴"))
+
+    def label(self, place: float, text: str, rgb: RGB) -> None:
+        """A text beside the line at ``place``, towards the middle: in the highest row that is free there, so that
+        neither a curve nor another label makes it unreadable; in the highest of all where none is."""
+        at = round((place - self.x.low) / (self.x.high - self.x.low) * (self.columns - 1))
+        first = at + 1 if at < self.columns / 2 else at - len(text)
+        where = slice(max(0, first), max(0, min(self.columns, first + len(text))))
+        text = text[where.start - first : where.stop - first]
+        line = next((i for i in range(self.lines) if not self.characters[i, where].any()), 0)
+        self.colours.append(rgb)
+        self.characters[line, where] = [ord(character) for character in text]
+        self.owner[line, where] = len(self.colours) - 1
 
     def rows(self, frame: Cells) -> list[Row]:
         """Frame and curves as rows of runs."""

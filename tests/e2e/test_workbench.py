@@ -64,6 +64,7 @@ def test_losing_the_terminal_leaves_the_run_and_a_new_workbench_follows_it(
         terminal.wait_for(lambda s: shown_step(s) > before, 60)
 
 
+@pytest.mark.timeout(720)  # two minutes on two free cores, more than five on two that others keep busy
 def test_the_demo_inside_the_workbench(tmp_path: Path, env: dict[str, str]) -> None:
     with Terminal(f"{GPTBENCH} demo", cwd=tmp_path, env=env) as terminal:
         terminal.wait_for("shards", 60)

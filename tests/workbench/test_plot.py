@@ -206,6 +206,22 @@ def test_a_mark_is_drawn_with_its_label_and_outside_ones_are_not() -> None:
     assert "epoch 1" in text and "late" not in text
 
 
+def test_neither_curve_nor_foot_nor_another_label_makes_a_label_unreadable() -> None:
+    along_the_foot, along_the_top = ([1.0] * 80 for _ in range(2))
+    for curve, limits in ((along_the_foot, (1.0, 2.0)), (along_the_top, (0.0, 1.0))):
+        text = plot.line_chart(
+            [plot.Series(range(80), curve)], width=80, height=14, ylim=limits, colour=False,
+            marks=[plot.Mark(40, "epoch 1"), plot.Mark(41, "NaN"), plot.Mark(44, tall=False), plot.Mark(3, "warm")],
+        )  # fmt: skip
+        assert all(label in text for label in ("epoch 1", "NaN", "warm")), text
+
+
+def test_what_stands_aside_is_what_a_short_legend_leaves_out() -> None:
+    told = [plot.Series([0, 1], [1, 2], name, aside=name == "seen") for name in ("train", "seen", "val")]
+    head = plot.line_chart(told, width=24, height=8, title="loss", colour=False).split("\n")[0]
+    assert "train" in head and "val" in head and "seen" not in head
+
+
 def test_charts_built_in_several_threads_do_not_mix() -> None:
     def chart(seed: int) -> str:
         y = np.random.default_rng(seed).standard_normal(300)

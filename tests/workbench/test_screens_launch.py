@@ -12,16 +12,21 @@ from textual.widgets import Input, Static
 
 from engine import process
 from engine.config import PRESETS, SECTIONS, fields_of, load
+from engine.plan import flops_per_token
 from tests.workbench.conftest import Wait
+from tests.workbench.folders import make_run
 from workbench.app import GptbenchApp
 from workbench.runs import launch
+from workbench.runs.machine import Machine
 from workbench.screens.options import MAIN, Options, help_of, text_of, value_of
+from workbench.widgets.format import duration
 from workbench.widgets.preflight import Preflight
 from workbench.widgets.table import Table
 
 
 def preflight(app: GptbenchApp) -> str:
-    return str(app.screen.query_one(Preflight).query_one(Static).content)
+    """What is said, however it is wrapped."""
+    return " ".join(str(app.screen.query_one(Preflight).query_one(Static).content).split())
 
 
 async def to_launch(app: GptbenchApp, pilot: object, until: Wait) -> None:
@@ -77,6 +82,29 @@ async def test_a_goal_is_answered_with_a_run_that_reaches_it(shards: Path, until
         await pilot.press("enter")
         await until(pilot, lambda: "goal 3.3:" in preflight(app))
         assert "shards like these" in preflight(app) and " to " in preflight(app)
+        await pilot.press("T")
+        await until(pilot, lambda: app.screen.query_one(Table).get_row_at(0)[1].plain == "gpt2-124m")
+        proposed = int(app.screen.query_one(Table).get_row_at(1)[1].plain)
+        await until(pilot, lambda: f"{proposed:,} steps of 16,384" in preflight(app))
+
+
+async def test_time_is_told_at_the_pace_of_an_earlier_run_on_this_device(
+    shards: Path, until: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(shards.parent / "runs", "earlier", steps=50)  # 2e7 FLOPs a token, 2048 tokens a second
+    monkeypatch.setattr("workbench.runs.machine.machine", lambda device="auto": Machine("cpu", "test CPU", 16 << 30))
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    async with app.run_test(size=(120, 36)) as pilot:
+        await to_launch(app, pilot, until)
+        await until(pilot, lambda: "at the pace of earlier" in preflight(app))
+        config = Options().config([str(shards)])
+        flops = flops_per_token(config.model) * config.tokens_per_step * config.train.max_steps
+        assert f"time {duration(flops / (2e7 * 2048))} on test CPU" in preflight(app)
+        await pilot.press("t")
+        await until(pilot, lambda: app.focused is app.screen.query_one("#edit-value", Input))
+        app.screen.query_one("#edit-value", Input).value = "90000h"
+        await pilot.press("enter")
+        await until(pilot, lambda: "goal 90000h:" in preflight(app) and "final loss" in preflight(app))
 
 
 async def test_without_shards_it_says_what_to_do_and_starts_nothing(here: Path, until: Wait) -> None:

@@ -259,6 +259,22 @@ async def test_the_grid_shows_what_the_run_reports_and_one_alone(here: Path, unt
         await until(pilot, lambda: app.screen.query_one("#loss").region.height)
 
 
+async def test_a_figure_that_is_reported_later_comes_into_the_grid(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=0)  # an evaluation before the first step
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await until(pilot, lambda: "val" in chart(app))
+        await pilot.press("m")
+        rate = app.screen.query_one("#grid-lr", ChartView)
+        await until(pilot, lambda: rate.has_class("-absent"))
+        writer = EventWriter(run_dir)
+        for step in (1, 2, 3):
+            writer.write("step", step=step, loss=9.0, lr=1e-3, tokens=step, epoch=0.1, step_time=0.5)
+        writer.close()
+        await until(pilot, lambda: "learning rate" in rate.text() and rate.text().count("\n") + 1 == rate.size.height)
+        assert app.screen.query_one("#grid-mfu", ChartView).has_class("-absent")  # which it does not report
+
+
 def test_smoothing_is_of_raw_values_and_never_of_the_rate() -> None:
     noise = np.random.default_rng(0).normal(0, 0.3, 4000)
     history = History.of(

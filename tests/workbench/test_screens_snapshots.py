@@ -9,6 +9,7 @@ them, and the other tests of these screens use the real ones. After a wanted cha
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import ContentSwitcher, Static
+from textual.widgets import ContentSwitcher, Input, Static
 
 from engine import process
 from engine.events import EventWriter
@@ -24,15 +25,19 @@ from engine.plan import Plan
 from tests.workbench.conftest import Wait
 from tests.workbench.folders import NOW, make_run
 from workbench.app import GptbenchApp
+from workbench.probes.conduct import Progress
 from workbench.runs.machine import Machine
+from workbench.screens.feed import Probing
 from workbench.screens.messages import Diagnosed
 from workbench.screens.run import RunScreen
+from workbench.widgets.branch_dialog import BranchDialog
 from workbench.widgets.chart import ChartView
 from workbench.widgets.document_view import DocumentView
 from workbench.widgets.plateau_pane import PlateauPane
 from workbench.widgets.preflight import Preflight
 from workbench.widgets.samples_pane import SamplesPane
 from workbench.widgets.statistics_pane import StatisticsPane
+from workbench.widgets.system_pane import SystemPane
 from workbench.widgets.table import Table
 
 
@@ -62,7 +67,9 @@ DIAGNOSIS: dict[str, Any] = {
             "id": "data_repetition", "title": "The same data too many times", "probability": 0.94,
             "for": [{"text": "6.7 epochs over 90,000 unique tokens"}, {"text": "the gap to seen documents grows"}],
             "against": [], "missing": [], "fix": "Train on more unique text: at most about 4 epochs of it.",
-            "predicted_gain": {"low": 0.2, "mid": 0.3, "high": 0.5},
+            "predicted_gain": {"low": 0.2, "mid": 0.3, "high": 0.5}, "confirmed": None,
+            "action": {"kind": "branch", "set": {"model.dropout": 0.1}, "from_step": 200},
+            "probe": {"what": "the same steps on text that it has not seen", "cost_fraction": 0.04},
         },
         {
             "id": "capacity", "title": "The model is too small for these tokens", "probability": 0.08,
@@ -77,6 +84,9 @@ PLAN = Plan(
     memory=5 << 28, memory_available=16 << 30, seconds=4000.0, flops=1e15,
     warnings=["1417.9 epochs over 11,555 unique tokens: add shards or lower train.max_steps"],
 )  # fmt: skip
+
+
+DISK = shutil.disk_usage("/")._replace(total=1000 << 30, free=412 << 30)
 
 
 async def settled(pilot: Pilot[None]) -> None:
@@ -100,6 +110,8 @@ def same(compare: Compare, app: GptbenchApp, look: Look, before: Before | None =
         pilot.app.theme = look.theme
         if before is not None:
             await before(pilot)
+        for box in pilot.app.screen.query(Input):
+            box.cursor_blink = False
         await settled(pilot)
 
     return compare(app, terminal_size=look.size, run_before=lead)
@@ -131,6 +143,10 @@ def test_compare(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> 
         await pilot.press("space", "space", "c")
         view = pilot.app.screen.query_one("#compare-chart", ChartView)
         await until(pilot, lambda: "val loss" in view.text())
+        await pilot.press("a", "left")
+        await until(pilot, lambda: "tokens" in view.text())
+        await pilot.press("left")
+        await until(pilot, lambda: "@" in view.text())
 
     assert same(snap_compare, GptbenchApp(runs, clock=lambda: NOW), look, before)
 
@@ -149,6 +165,17 @@ def test_help(snap_compare: Compare, runs: Path, look: Look) -> None:
         await pilot.press("3", "question_mark")
 
     assert same(snap_compare, GptbenchApp(runs / "none", clock=lambda: NOW), look, before)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_runs_filtered_by_their_configuration(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        table = pilot.app.screen.query_one(Table)
+        await until(pilot, lambda: table.row_count == 3)
+        await pilot.press("slash", *"lr>3e-4 and step>200", "enter")  # the table has the focus: no cursor blinks
+        await until(pilot, lambda: table.row_count == 2 and table.has_focus)
+
+    assert same(snap_compare, GptbenchApp(runs, clock=lambda: NOW), look, before)
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -173,18 +200,91 @@ def run_drawn(until: Wait) -> Before:
     return before
 
 
-@pytest.mark.parametrize("look", LOOKS)
-def test_run_with_samples(snap_compare: Compare, here: Path, until: Wait, look: Look) -> None:
-    run_dir = make_run(here / "runs", steps=400)
+def busy(here: Path) -> Path:
+    """A run that goes on, on a card, and writes samples."""
+    run_dir = make_run(here / "runs", steps=400, age=405.0)
     process.write(run_dir, os.getpid())
     writer = EventWriter(run_dir)
     for step in (200, 400):
+        said = ", " + "there was a small model " * 4
+        at = NOW - 405 + step
+        writer.write("sample", time=at, step=step, prompt="Once upon a time", text=said, index=0)
+        writer.write("sample", time=at, step=step, prompt="The capital of", text=" France\nis Paris", index=1)
+        writer.write("checkpoint", time=at, step=step, path=f"checkpoints/step-{step:08}")
+    for n in range(40):
         writer.write(
-            "sample", step=step, prompt="Once upon a time", text=", " + "there was a small model " * 4, index=0
-        )
-        writer.write("sample", step=step, prompt="The capital of", text=" France\nis Paris", index=1)
-    writer.write("system", gpu_utilisation=97.0, gpu_power=312.4, gpu_temperature=64.0, memory_used=41 << 30)
+            "system", time=NOW - 400 + 10 * n, gpu_utilisation=97.0 - n % 3, gpu_power=312.4 + 9 * (n % 7),
+            gpu_temperature=64.0, memory_used=41 << 30, cpu_percent=131.0 - n % 5, memory_host=9 << 30,
+        )  # fmt: skip
     writer.close()
+    return run_dir
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_run_with_its_machine(
+    snap_compare: Compare, here: Path, until: Wait, look: Look, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = busy(here)
+    monkeypatch.setattr("workbench.screens.system.shutil.disk_usage", lambda path: DISK)
+    monkeypatch.setattr("workbench.screens.system.process.read", lambda path: {"pid": 4711, "host": "node-3"})
+
+    async def before(pilot: Pilot[None]) -> None:
+        await run_drawn(until)(pilot)
+        pane = pilot.app.screen.query_one(SystemPane)
+        await until(pilot, lambda: not pilot.app.screen.query_one(SamplesPane).has_class("-absent"))
+        await pilot.press("left_square_bracket", "left_square_bracket")
+        await until(pilot, lambda: pilot.app.screen.focused is pane and pane.size.height)
+        await run_drawn(until)(pilot)
+
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    assert same(snap_compare, app, look, before)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_run_that_stalls(snap_compare: Compare, here: Path, until: Wait, look: Look) -> None:
+    run_dir = busy(here)
+
+    async def before(pilot: Pilot[None]) -> None:
+        await run_drawn(until)(pilot)
+
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW + 700)
+    assert same(snap_compare, app, look, before)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_probe_under_way(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
+    run_dir = runs / "demo-1m-20250615-150000"
+
+    async def before(pilot: Pilot[None]) -> None:
+        await run_drawn(until)(pilot)
+        told = str(Progress("data_repetition", running=True, done=1, arms=4, fraction=0.37))
+        pilot.app.screen.post_message(Probing(run_dir, told))
+        await until(pilot, lambda: pilot.app.screen.query_one(PlateauPane).probing)
+        await run_drawn(until)(pilot)
+
+    assert same(snap_compare, GptbenchApp(runs, open_run=run_dir, clock=lambda: NOW), look, before)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_branch_dialog(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await run_drawn(until)(pilot)
+        dialog = BranchDialog(
+            "Branch of demo-1m-20250615-150000", [600, 400, 200], lambda step, sets: "model.dropuot: no such option",
+            ["model.dropuot=0.1"], 400,
+        )  # fmt: skip
+        pilot.app.push_screen(dialog)
+        await until(pilot, lambda: pilot.app.screen is dialog)
+        await pilot.press("enter")
+        await until(pilot, lambda: "no such option" in str(dialog.query_one("#branch-wrong", Static).content))
+
+    app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000", clock=lambda: NOW)
+    assert same(snap_compare, app, look, before)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_run_with_samples(snap_compare: Compare, here: Path, until: Wait, look: Look) -> None:
+    run_dir = busy(here)
 
     async def before(pilot: Pilot[None]) -> None:
         await run_drawn(until)(pilot)
@@ -263,6 +363,20 @@ def test_launch(snap_compare: Compare, shards: Path, until: Wait, look: Look) ->
         await pilot.press("a", "l")
         sheet = pilot.app.screen.query_one(Preflight).query_one(Static)
         await until(pilot, lambda: "unique tokens" in str(sheet.content) and "counting" not in str(sheet.content))
+
+    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+    assert same(snap_compare, app, look, before)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_launch_with_a_goal(snap_compare: Compare, shards: Path, until: Wait, look: Look) -> None:
+    async def before(pilot: Pilot[None]) -> None:
+        await until(pilot, lambda: pilot.app.screen.query_one("#shards", Table).row_count == 3)
+        await pilot.press("a", "l")
+        sheet = pilot.app.screen.query_one(Preflight).query_one(Static)
+        await until(pilot, lambda: "unique tokens" in str(sheet.content) and "counting" not in str(sheet.content))
+        await pilot.press("t", *"3.2", "enter")
+        await until(pilot, lambda: "goal 3.2" in str(sheet.content))
 
     app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
     assert same(snap_compare, app, look, before)

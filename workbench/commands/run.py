@@ -120,19 +120,19 @@ def stop(args: argparse.Namespace) -> int:
 def runs(args: argparse.Namespace) -> int:
     """``gptbench runs``: the runs of the folder, newest first."""
     root = runs_root(args.runs)
-    found = list_runs(root)
+    found = list_runs(root, patience=10.0)
     if args.json:
         print(json.dumps([run.to_dict() for run in found], indent=1))
         return 0
     if not found:
         print(f"no runs in {plain(root)}; start one with: gptbench train SHARDS, or: gptbench demo")
         return 0
-    rows = [("run", "state", "step", "val loss", "verdict")]
+    rows = [("run", "state", "step", "val loss", "best", "verdict")]
     for run in found:
         of = f"/{run.max_steps}" if run.max_steps else ""
-        loss = "" if run.val_loss is None else f"{run.val_loss:.4f}"
-        rows.append((plain(run.name), run.state, f"{run.step}{of}", loss, plain(run.verdict or "")))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        newest, best = ("" if value is None else f"{value:.4f}" for value in (run.val_loss, run.best_val))
+        rows.append((plain(run.name), run.state, f"{run.step}{of}", newest, best, plain(run.verdict or "")))
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
     return 0

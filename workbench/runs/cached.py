@@ -26,7 +26,7 @@ from workbench.runs.history import EVAL_FIELDS, History
 WORTH = 16 << 20  # bytes of events from which on reading them again costs more than a glance
 _KEPT = 32  # runs
 _LOOKED_AT = 4096  # bytes at either end of what was read
-_VERSION = 1
+_VERSION = 2
 _MARKS = ("resumes", "checkpoints", "warnings", "samples", "phases", "noise_scales")
 
 
@@ -58,6 +58,7 @@ def save(events: Path, history: History, offset: int) -> None:
             "splits": list(history.evals), "strides": [history.steps.stride, history.systems.stride],
             "start": history.start, "stop": history.stop, "system": history.system, "events": history.version,
             "last_time": None if math.isnan(history.last_time) else history.last_time,
+            "got_on": None if math.isnan(history.got_on) else history.got_on,
             "marks": {name: getattr(history, name) for name in _MARKS},
         }  # fmt: skip
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
@@ -83,7 +84,9 @@ def _restored(about: dict[str, Any], kept: Any) -> History:
         _refill(history.evals[split], kept[f"eval_{nth}"])
     history.start, history.stop, history.system = about["start"], about["stop"], about["system"]
     history.version = int(about["events"])
-    history.last_time = math.nan if about["last_time"] is None else float(about["last_time"])
+    history.last_time, history.got_on = (
+        math.nan if about[name] is None else float(about[name]) for name in ("last_time", "got_on")
+    )
     for name in _MARKS:
         setattr(history, name, list(about["marks"][name]))
     return history

@@ -23,6 +23,9 @@ STEP_FIELDS = (
 EVAL_FIELDS = ("step", "time", "tokens", "loss", "se", "documents", "bpb")
 SYSTEM_FIELDS = ("time", "gpu_utilisation", "gpu_power", "gpu_temperature", "memory_used", "cpu_percent")
 _MEANS = ("loss", "lr", "grad_norm", "clipped", "step_time", "data_wait", "tokens_per_s", "mfu")
+_QUIET = 60.0  # seconds
+_FIRST_STEP = 1800.0
+_RECENT = 2000  # steps whose pauses say how long one may be
 MAX_MARKS = 10_000  # checkpoints, warnings and samples kept; a log of billions of lines must not fill memory
 
 
@@ -37,6 +40,7 @@ class History:
         evals: split → evaluations (``EVAL_FIELDS``).
         resumes, checkpoints, warnings, samples, phases, noise_scales: those events, in order.
         system: newest ``system`` event, or {}; systems: all of them (``SYSTEM_FIELDS``), in order of time.
+        got_on: Unix seconds of the newest event but ``system``, which the engine writes even where its loop hangs.
         one_in: of so many steps one is here; 1: all are (``glance`` shows a sample first).
         version: grows with each applied event; tells a reader whether anything changed.
     """
@@ -54,7 +58,7 @@ class History:
         self.noise_scales: list[dict[str, Any]] = []
         self.system: dict[str, Any] = {}
         self.systems = Folded(SYSTEM_FIELDS, SYSTEM_FIELDS[1:], ())
-        self.last_time = math.nan
+        self.last_time = self.got_on = math.nan
         self.one_in = 1
         self.version = 0
 
@@ -71,6 +75,8 @@ class History:
         self.version += 1
         if not math.isnan(moment := number(event, "time")):
             self.last_time = moment
+            if event["event"] != "system":
+                self.got_on = moment
         match event["event"]:
             case "step":
                 self._insert(self.steps, STEP_FIELDS, event)
@@ -105,7 +111,7 @@ class History:
         self.version += len(steps)
         times = rows[1][np.isfinite(rows[1])]
         if len(times):
-            self.last_time = float(times[-1])
+            self.last_time = self.got_on = float(times[-1])
         return True
 
     @property
@@ -148,6 +154,24 @@ class History:
             columns.cut_after(step)
         for marks in (self.checkpoints, self.samples):
             marks[:] = [m for m in marks if number(m, "step") <= step]
+
+
+def stalled_for(history: History, now: float, least: float = _QUIET) -> float:
+    """Seconds since a running run last got on, where that is long for it; else 0.
+
+    Long is more than ``least`` seconds, thirty steps, and three times its longest pause between two steps so far (an
+    evaluation, a checkpoint); before the first step, more than ``_FIRST_STEP`` seconds (packing, compiling)."""
+    silent = now - history.got_on
+    longest = _FIRST_STEP
+    if len(history.steps):
+        times = history.steps["time"][-_RECENT:]
+        if history.resumes:  # it may have stood still before for a day
+            times = times[times >= number(history.resumes[-1], "time")]
+        pauses = np.diff(times)
+        pace = history.steps["step_time"][-_RECENT:]
+        known = [3 * pauses[np.isfinite(pauses)], 30 * pace[np.isfinite(pace)]]
+        longest = max([least, *(float(seconds.max()) for seconds in known if len(seconds))])
+    return silent if silent > longest else 0.0  # NaN, where no time is known, is not above
 
 
 _NO_EVALS = Columns(EVAL_FIELDS)

@@ -14,7 +14,8 @@ from typing import Any
 from engine import events, process
 from engine.config import suggest
 from workbench.errors import UserError
-from workbench.runs.history import History
+from workbench.runs.best import best_val
+from workbench.runs.history import History, stalled_for
 
 STATES = ("queued", "running", "stopped", "finished", "failed", "dead", "imported")
 NOTE_NAME = "note.txt"
@@ -22,12 +23,15 @@ _HEAD = 1 << 13
 _TAIL = 1 << 14
 _BACK = 1 << 20  # looked through for the newest evaluation, where the tail holds none
 _STEP = b'{"event": "step", '
+_PATIENCE = 0.3  # seconds
+_STALLED = 300.0  # seconds without a step, at least: from the ends of the events one does not see how long pauses are
 _SILENCE = 600.0  # seconds without a write after which a run on another host is taken for dead (as LEET does)
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One line of the runs table. ``val_loss`` is the newest held-out loss, nats per token."""
+    """One line of the runs table. ``val_loss`` is the newest held-out loss, ``best_val`` the lowest, nats per token;
+    ``lost``: the newest step's loss is not finite; ``stalled``: it runs, and has not got on for long."""
 
     run: str
     name: str
@@ -39,6 +43,9 @@ class RunSummary:
     created: float
     tokens_per_s: float | None
     note: str = ""
+    best_val: float | None = None
+    lost: bool = False
+    stalled: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As ``gptbench runs --json`` lists it."""
@@ -55,11 +62,13 @@ def is_run(folder: Path) -> bool:
     return (folder / "config.toml").is_file() or (folder / "facts.toml").is_file()
 
 
-def list_runs(root: Path) -> list[RunSummary]:
+def list_runs(root: Path, patience: float = _PATIENCE) -> list[RunSummary]:
     """Every run of a folder, newest first. A missing folder holds none; a run that cannot be read is left out.
 
-    A run is read again only if one of its files has changed since, or if it may have ended without writing.
+    A run is read again only if one of its files has changed since, or if it may have ended without writing. So many
+    seconds (``patience``) best losses are searched for; the others stay None until the next listing.
     """
+    deadline = time.monotonic() + patience
     try:
         names = [entry.path for entry in os.scandir(root) if entry.is_dir()]
     except OSError:
@@ -73,7 +82,8 @@ def list_runs(root: Path) -> list[RunSummary]:
                 continue
             before = known.get(name)
             if before is None or before[0] != stamp or before[1].state == "running":
-                before = (stamp, summarise(folder))
+                summary, whole = _summarise(folder, deadline)
+                before = (stamp if whole else (), summary)
             found[name] = before
             runs.append(before[1])
         except OSError:
@@ -131,7 +141,7 @@ def state_of(run_dir: Path, history: History | None = None) -> str:
     living = process.alive(run_dir)
     if living:
         return "running"
-    history = _ends(run_dir) if history is None else history
+    history = ends(run_dir) if history is None else history
     if history.stop is not None:
         reason = history.stop.get("reason")
         return reason if reason in ("finished", "stopped", "failed") else "stopped"
@@ -143,14 +153,21 @@ def state_of(run_dir: Path, history: History | None = None) -> str:
 
 
 def summarise(run_dir: Path) -> RunSummary:
-    """What the runs table says of one run, read from the two ends of its events."""
-    history = _ends(run_dir)
+    """What the runs table says of one run, read from the two ends of its events and its evaluations."""
+    return _summarise(run_dir, math.inf)[0]
+
+
+def _summarise(run_dir: Path, deadline: float) -> tuple[RunSummary, bool]:
+    """As ``summarise``; and whether the best loss was found before ``deadline`` (of ``time.monotonic``)."""
+    history = ends(run_dir)
     loss = history.val.last("loss")
     speed = history.steps.last("tokens_per_s")
-    return RunSummary(
+    best, whole = best_val(run_dir / events.FILE_NAME, deadline)
+    state = state_of(run_dir, history)
+    summary = RunSummary(
         run=str(run_dir),
         name=run_dir.name,
-        state=state_of(run_dir, history),
+        state=state,
         step=history.step,
         max_steps=history.max_steps,
         val_loss=None if math.isnan(loss) else loss,
@@ -158,7 +175,11 @@ def summarise(run_dir: Path) -> RunSummary:
         created=created(run_dir),
         tokens_per_s=None if math.isnan(speed) else speed,
         note=read_note(run_dir),
+        best_val=best if whole else None,
+        lost=bool(len(history.steps)) and math.isnan(history.steps.last("loss")),
+        stalled=state == "running" and stalled_for(history, time.time(), _STALLED) > 0,
     )
+    return summary, whole
 
 
 def read_note(run_dir: Path) -> str:
@@ -178,8 +199,9 @@ def read_verdict(run_dir: Path) -> str | None:
     return verdict if isinstance(verdict, str) else None
 
 
-def _ends(run_dir: Path) -> History:
-    """A history of the first and the last events only: enough for the state, the newest step and evaluation."""
+def ends(run_dir: Path) -> History:
+    """A history of the first and the last events only: enough for the start, the state, the newest step and evaluation;
+    an empty one where there are no events."""
     path, history = run_dir / events.FILE_NAME, History()
     try:
         with path.open("rb") as file:

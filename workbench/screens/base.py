@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual import on, work
 from textual.app import ComposeResult
+from textual.dom import DOMNode
+from textual.reactive import Reactive
 from textual.screen import Screen
+from textual.widget import Widget
 
-from workbench.screens.keys import MODES
+from workbench.screens.keys import MODES, PUSHED, SCREENS, Key
 from workbench.screens.messages import Done
 from workbench.screens.repaint import FrugalCompositor
 from workbench.text import plain
@@ -24,7 +27,10 @@ class WorkbenchScreen(Screen[None]):
     """A screen of the workbench. Subclasses set ``MODE`` and yield their widgets in ``body``."""
 
     MODE: ClassVar[str]
+    ABOVE: ClassVar[str] = ""  # title, where it lies above that screen
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (110, "-wide")]
+    # Textual (8.2) paints the whole screen when the focus moves; what it moves between is painted by its own styles.
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
     VERTICAL_BREAKPOINTS = [(0, "-low"), (32, "-high")]
 
     def __init__(self) -> None:
@@ -56,6 +62,12 @@ class WorkbenchScreen(Screen[None]):
     def body(self) -> ComposeResult:
         """The screen's own widgets."""
         yield from ()
+
+    def offered(self) -> list[tuple[str, Sequence[Key], DOMNode]]:
+        """What the palette offers here: a title, keys, and the node whose actions they run."""
+        if self.ABOVE:
+            return [(self.ABOVE, PUSHED[self.ABOVE], self)]
+        return [(next(title for _, mode, title in MODES if mode == self.MODE), SCREENS[self.MODE], self)]
 
     def place(self, text: str) -> None:
         """Say in the title bar what the screen is about."""

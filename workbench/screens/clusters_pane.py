@@ -69,6 +69,7 @@ class Compared(Message):
 class ClustersPane(JobPane):
     """Clusters above, a comparison below; or repeated lines above, the documents that hold one below."""
 
+    TITLE = "Copies"
     BINDINGS = bindings(CLUSTERS)
 
     def __init__(self, *, id: str) -> None:

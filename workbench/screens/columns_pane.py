@@ -62,6 +62,7 @@ class Stored(Message):
 class ColumnsPane(Pane):
     """Columns above, with the statistics of the one under the cursor; a histogram below."""
 
+    TITLE = "Columns"
     BINDINGS = bindings(COLUMNS)
 
     def __init__(self, *, id: str) -> None:

@@ -1,164 +1,182 @@
-"""Runs side by side: one chart of all, how each ended, and where their configurations differ."""
+"""The comparison of marked runs: one chart of all, how each stands, and where their configurations differ."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.screen import ModalScreen
-from textual.widgets import Static
+from textual.message import Message
+from textual.worker import get_current_worker
 
-from workbench.plot import PALETTE, Limits, Row, Series, chart_rows, ema, span
-from workbench.runs.follow import read_whole
-from workbench.runs.history import History
-from workbench.runs.query import configuration
-from workbench.screens.figures import smoothing
-from workbench.screens.x_axis import AXES, XAxis
+from workbench.plot import PALETTE, Limits, Row
+from workbench.runs.follow import Follower
+from workbench.screens.background import Background
+from workbench.screens.figures import Axes
+from workbench.screens.keys import COMPARE, bindings
+from workbench.screens.overlay import MEASURES, Compared, Overlay, draw, side_by_side
+from workbench.screens.view_keys import ViewKeys
 from workbench.text import plain
-from workbench.widgets.chart import ChartView
-from workbench.widgets.format import UNKNOWN, count, duration, loss, rate
+from workbench.widgets.chart import ChartView, painted
 from workbench.widgets.table import Column, Table
 
 MOST = len(PALETTE)  # runs that colours can tell apart
-_FIGURES = ("val", "train", "lr", "grad_norm", "tokens_per_s")
-_HELP = "a x axis  v figure  L log y  esc back"
+_BYTES = 8 << 20  # read of a run between two looks at what else there is to do
+_PATIENCE = 0.7  # seconds between two pictures of runs that are still being read
+_ASK = 1.0  # seconds: a thread that is not told to end would keep a closed workbench from ending
 
 
-class CompareScreen(ModalScreen[None]):
-    """Compares run directories, in the order in which they were marked; a run keeps its colour."""
+@dataclass
+class Overlaid(Message):
+    """The chart is drawn; limits of its x axis, and all there is to show."""
 
-    BINDINGS = [
-        Binding("escape,q,c", "dismiss", "back"),
-        Binding("a", "x_axis", "x axis"),
-        Binding("v", "figure", "figure"),
-        Binding("L", "log_y", "log y"),
-    ]
-    DEFAULT_CSS = """
-    CompareScreen { background: $background; layout: vertical; }
-    CompareScreen #compare-chart { height: 1fr; padding: 0 1; }
-    CompareScreen #compare-table { height: 1fr; border-top: hkey $foreground 20%; }
-    CompareScreen #compare-keys { height: 1; padding: 0 1; background: $panel; }
+    rows: list[Row]
+    shown: Limits
+    whole: Limits
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, Overlaid)
+
+
+@dataclass
+class SideBySide(Message):
+    """The table's rows: name → a cell a run."""
+
+    rows: dict[str, list[str]]
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, SideBySide)
+
+
+class CompareFeed(Background):
+    """Follows runs in the thread that calls ``loop``, and draws them; its other methods are for any thread.
+
+    Args:
+        runs: directory → colour. post: takes messages; thread-safe. interval: seconds between looks.
     """
 
-    def __init__(self, runs: Sequence[Path]) -> None:
+    def __init__(self, runs: Mapping[Path, int], post: Callable[[Message], object], interval: float) -> None:
         super().__init__()
-        self.runs = list(runs)[:MOST]
-        self.histories: list[History] = []
-        self.x, self.figure, self.log_y = "step", "val", False
+        self.runs, self.post, self.interval = dict(runs), post, interval
+        self._wanted: Overlay | None = None
 
-    def compose(self) -> ComposeResult:
-        """Chart, table, keys."""
+    def want(self, wanted: Overlay) -> None:
+        """Draw this from now on."""
+        self._wanted = wanted
+        self._wake.set()
+
+    def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Follow until ``end``, or until ``cancelled`` says yes (asked at least once a second)."""
+        followers = {Follower(run_dir): colour for run_dir, colour in self.runs.items()}
+        axes, drawn, listed, told = Axes(), None, None, -_PATIENCE
+        while not (self._ended or cancelled()):
+            more = sum(follower.poll(_BYTES) for follower in followers) > 0
+            if not more or time.monotonic() >= told + _PATIENCE:
+                told = time.monotonic()
+                runs = [Compared(f.run_dir, colour, f.history) for f, colour in followers.items()]
+                wanted, versions = self._wanted, [run.history.version for run in runs]
+                if wanted is not None and (wanted, versions) != drawn:
+                    drawn = (wanted, versions)
+                    rows = draw(wanted, runs, axes)
+                    self.post(Overlaid(rows, axes.shown, axes.whole))
+                axis = wanted.view.x if wanted is not None else "step"
+                if (axis, versions) != listed:
+                    listed = (axis, versions)
+                    self.post(SideBySide(side_by_side(runs, axis)))
+            if not more:
+                self._wake.wait(min(_ASK, self.interval))
+            self._wake.clear()
+
+
+class CompareScreen(ViewKeys):
+    """Compares run directories, in the order in which they were marked; each keeps its colour."""
+
+    MODE = "runs"
+    ABOVE = "Compare"
+    BINDINGS = bindings(COMPARE)
+    AUTO_FOCUS = "#compare-table"
+    DEFAULT_CSS = """
+    CompareScreen #compare-chart { height: 1fr; padding: 0 1; }
+    CompareScreen #compare-chart:focus { background: $foreground 3%; }
+    CompareScreen #compare-table { height: 1fr; border-top: hkey $foreground 20%; }
+    CompareScreen.-full #compare-table { display: none; }
+    """
+
+    def __init__(self, runs: Mapping[Path, int]) -> None:
+        super().__init__()
+        self.runs = dict(runs)
+        self.measure = next(iter(MEASURES))
+        self.feed: CompareFeed | None = None
+        self._rows: dict[str, list[str]] = {}
+
+    def body(self) -> ComposeResult:
+        """Chart and table."""
         yield ChartView(id="compare-chart", hint="reading the runs …")
-        columns = [Column("what", "", 22), *(Column(str(i), run.name) for i, run in enumerate(self.runs))]
-        yield Table(columns, id="compare-table")
-        yield Static(_HELP, id="compare-keys", markup=False)
+        yield Table((Column("what", "", 22), *self._columns()), id="compare-table")
+
+    def _columns(self) -> list[Column]:
+        return [
+            Column(str(i), run.name, style="rgb({},{},{})".format(*painted(PALETTE[colour], self.app)))
+            for i, (run, colour) in enumerate(self.runs.items())
+        ]
 
     def on_mount(self) -> None:
-        """Read the runs."""
-        self.query_one(Table).focus()
-        self._read()
+        """Read the runs, and follow them."""
+        self.place(f"{len(self.runs)} runs compared")
+        self.feed = CompareFeed(self.runs, self.post_message, self.bench.poll_seconds)
+        self.want_all()
+        self._follow(self.feed)
+
+    def on_unmount(self) -> None:
+        """Let the thread go."""
+        if self.feed is not None:
+            self.feed.end()
 
     @work(thread=True, group="compare", exit_on_error=False)
-    def _read(self) -> None:
-        histories = [read_whole(run) for run in self.runs]
-        self.app.call_from_thread(self._have, histories)
+    def _follow(self, feed: CompareFeed) -> None:
+        worker = get_current_worker()
+        feed.loop(lambda: worker.is_cancelled)
 
-    def _have(self, histories: list[History]) -> None:
-        self.histories = histories
-        rows = compare(self.runs, histories)
-        self.query_one(Table).show({name: [Text(name, "bold"), *values] for name, values in rows.items()})
-        self._draw()
+    @on(Overlaid)
+    def _overlaid(self, message: Overlaid) -> None:
+        self._shown, self._whole = message.shown, message.whole
+        self.query_one(ChartView).show(message.rows)
+
+    @on(SideBySide)
+    def _side_by_side(self, message: SideBySide) -> None:
+        self.query_one(Table).show({name: [Text(name, "bold"), *cells] for name, cells in message.rows.items()})
+        self._rows = message.rows
 
     @on(ChartView.Resized)
     def _resized(self) -> None:
-        self._draw()
+        self.want_all()
 
-    def _draw(self) -> None:
-        view = self.query_one("#compare-chart", ChartView)
-        if self.histories and view.size:
-            names = [run.name for run in self.runs]
-            view.show(
-                overlay(names, self.histories, self.figure, self.x, self.log_y, view.size.width, view.size.height)
-            )
-
-    def action_x_axis(self) -> None:
-        """The next x axis."""
-        self.x = AXES[(AXES.index(self.x) + 1) % len(AXES)]
-        self._draw()
+    def want_all(self) -> None:
+        """Have the chart drawn."""
+        size = self.query_one(ChartView).size
+        if self.feed is not None and size:
+            self.feed.want(Overlay(self.measure, size.width, size.height, self.log_y, self.view))
 
     def action_figure(self) -> None:
         """The next figure."""
-        self.figure = _FIGURES[(_FIGURES.index(self.figure) + 1) % len(_FIGURES)]
-        self._draw()
+        names = list(MEASURES)
+        self.measure = names[(names.index(self.measure) + 1) % len(names)]
+        self.want_all()
 
-    def action_log_y(self) -> None:
-        """Toggle the logarithmic y axis."""
-        self.log_y = not self.log_y
-        self._draw()
+    def action_full(self) -> None:
+        """The chart alone, or with the table."""
+        alone = self.toggle_class("-full").has_class("-full")
+        self.query_one("#compare-chart" if alone else "#compare-table").focus()
 
+    def action_copy(self) -> None:
+        """Copy the table."""
+        rows = [["", *(plain(run.name) for run in self.runs)], *([name, *cells] for name, cells in self._rows.items())]
+        self.copy("\n".join("\t".join(row) for row in rows))
 
-def overlay(
-    names: Sequence[str], histories: Sequence[History], figure: str, x: str, log_y: bool, width: int, height: int
-) -> list[Row]:
-    """One figure of several runs on one x axis: a colour a run, by its place in the list."""
-    series, ends, ys = [], [1e-9], []
-    for name, history, rgb in zip(names, histories, PALETTE, strict=False):
-        axis = XAxis.of(history, x)
-        if figure == "val":
-            at, values = axis.place(history.val["step"]), history.val["loss"]
-        else:
-            column = "loss" if figure == "train" else figure
-            at, values = axis.rows, history.steps[column]
-            values = values if column == "lr" else ema(values, smoothing(history))
-        if len(at) and np.isfinite(at).any():
-            ends.append(float(np.nanmax(at)))
-            ys.append(values[at >= ends[-1] / 10] if not log_y else values)
-        series.append(Series(at, values, plain(name), rgb))
-    title = {"val": "val loss", "train": "train loss", "lr": "learning rate"}.get(figure, figure.replace("_", " "))
-    limits: Limits = span(*ys, clip=0.005, log=log_y) if ys else (0.0, 1.0)
-    end = max(ends)
-    return chart_rows(
-        series, width=width, height=height, title=f"{title} / {x}", log_y=log_y, xlim=(0.0, end), ylim=limits
-    )
-
-
-def compare(runs: Sequence[Path], histories: Sequence[History]) -> dict[str, list[str]]:
-    """Figures of each run, then the options in which their configurations differ: name → a cell a run."""
-    rows: dict[str, list[str]] = {}
-    for history in histories:
-        losses = history.val["loss"][np.isfinite(history.val["loss"])]
-        took = history.last_time - _number(history.start.get("time"))
-        speed = history.steps["tokens_per_s"][np.isfinite(history.steps["tokens_per_s"])]
-        for name, value in {
-            "step": f"{history.step:,}" + (f"/{history.max_steps:,}" if history.max_steps else ""),
-            "val loss": loss(history.val.last("loss")),
-            "best val loss": loss(float(losses.min()) if len(losses) else None),
-            "parameters": count(_number(history.start.get("parameters"))),
-            "tokens": count(history.steps.last("tokens")),
-            "epochs": UNKNOWN if math.isnan(e := history.steps.last("epoch")) else f"{e:.2f}",
-            "tokens/s (median)": count(float(np.median(speed)) if len(speed) else None),
-            "highest lr": rate(float(np.nanmax(lr)) if np.isfinite(lr := history.steps["lr"]).any() else None),
-            "wall time": duration(took),
-            "device": plain(history.start.get("device_name") or UNKNOWN),
-        }.items():
-            rows.setdefault(name, []).append(value)
-    configurations = [
-        {f"{s}.{k}": str(v) for s, options in configuration(run).items() if isinstance(options, dict)
-         for k, v in options.items()}
-        for run in runs
-    ]  # fmt: skip
-    for key in sorted(set().union(*configurations)):
-        values = [c.get(key, UNKNOWN) for c in configurations]
-        if len(set(values)) > 1:
-            rows[key] = values
-    return rows
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else math.nan
+    def action_back(self) -> None:
+        """Back to the runs."""
+        self.dismiss()

@@ -68,6 +68,7 @@ class Found(Message):
 class DocumentsPane(Pane):
     """The table and, below or beside it, the document under its cursor."""
 
+    TITLE = "Documents"
     BINDINGS = bindings(DOCUMENTS)
 
     def __init__(self, *, id: str) -> None:

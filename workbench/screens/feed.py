@@ -22,9 +22,12 @@ from workbench.runs.glance import Glance
 from workbench.runs.history import History
 from workbench.runs.launch import LOG_NAME
 from workbench.runs.store import state_of
+from workbench.screens.background import Background
 from workbench.screens.figures import Axes, Request, draw, status
 from workbench.screens.messages import StatusChanged
+from workbench.screens.system import gauges
 from workbench.widgets.run_header import RunStatus
+from workbench.widgets.system_pane import Gauge
 
 _BYTES = 8 << 20  # read between two looks at what else there is to do
 _LOG_LINES = 500
@@ -70,6 +73,17 @@ class Sampled(Message):
 
 
 @dataclass
+class MachineSeen(Message):
+    """How busy the run's machine is."""
+
+    run_dir: Path
+    gauges: tuple[Gauge, ...]
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, MachineSeen)
+
+
+@dataclass
 class Evaluated(Message):
     """There is something new to explain; the history is the receiver's own copy."""
 
@@ -92,24 +106,32 @@ class Probing(Message):
         return isinstance(message, Probing) and not message.failure
 
 
-class RunFeed:
+class RunFeed(Background):
     """Follows ``run_dir`` in the thread that calls ``loop``; its other methods are for any thread.
 
     Args:
         post: takes messages; thread-safe (``Widget.post_message``).
         interval: seconds between looks.
+        clock: the time, by which a run stalls.
     """
 
-    def __init__(self, run_dir: Path, post: Callable[[Message], object], interval: float) -> None:
-        self.run_dir, self.post, self.interval = run_dir, post, interval
-        self._wake = threading.Event()
+    def __init__(
+        self,
+        run_dir: Path,
+        post: Callable[[Message], object],
+        interval: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self.run_dir, self.post, self.interval, self.clock = run_dir, post, interval, clock
         self._lock = threading.Lock()
         self._requests: dict[str, Request] = {}
         self._axes: dict[str, Axes] = {}
         self._drawn: dict[str, tuple[Request, int, int]] = {}
-        self._paused = self._ended = self._explain = False
+        self._paused = self._explain = False
         self._status: RunStatus | None = None
         self._log: tuple[int, int] | None = None
+        self._gauges: tuple[Gauge, ...] = ()
         self._sampled: list[dict[str, Any]] = []
         self._explained = (-1, "")
         self._probing = ""
@@ -135,11 +157,6 @@ class RunFeed:
         self._paused = paused
         self._wake.set()
 
-    def end(self) -> None:
-        """Make ``loop`` return soon."""
-        self._ended = True
-        self._wake.set()
-
     def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Follow until ``end``, or until ``cancelled`` says yes (asked at least once a second)."""
         follower = Follower(self.run_dir)
@@ -163,7 +180,8 @@ class RunFeed:
         self._reported = time.monotonic()
         history = follower.history if look is None else look.history
         state = state_of(self.run_dir, history)
-        new = status(history, self.run_dir.name, state, reading=follower.offset / look.size if look else None)
+        reading = follower.offset / look.size if look else None
+        new = status(history, self.run_dir.name, state, reading, self.clock())
         if new != self._status:
             self._status = new
             self.post(StatusChanged(self.run_dir, new))
@@ -181,6 +199,10 @@ class RunFeed:
         if newest != self._sampled:
             self._sampled = newest
             self.post(Sampled(self.run_dir, newest))
+        gauges_now = gauges(history, self.run_dir, state)
+        if gauges_now != self._gauges:
+            self._gauges = gauges_now
+            self.post(MachineSeen(self.run_dir, gauges_now))
         self._look_at_probe()
         evaluations = (sum(len(columns) for columns in history.evals.values()), state)
         if caught_up and (self._explain or (evaluations != self._explained and evaluations[0])):

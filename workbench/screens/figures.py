@@ -26,16 +26,18 @@ from workbench.plot import (
     span,
     steady,
 )
-from workbench.runs.history import Columns, History
+from workbench.runs.history import Columns, History, stalled_for
 from workbench.screens.x_axis import XAxis, horizon, marks, phases
 from workbench.text import plain
 from workbench.widgets.format import size
 from workbench.widgets.run_header import RunStatus
 
-__all__ = ["FIGURES", "Axes", "Request", "View", "draw", "horizon", "smoothing", "status"]
+__all__ = [
+    "CLIP", "EARLY", "FIGURES", "Axes", "Request", "View", "draw", "horizon", "smoothed", "smoothing", "status", "told",
+]  # fmt: skip
 
-_CLIP = 0.005  # share of the values that may lie outside an axis if they are far out
-_EARLY = 1 / 8  # the first part of a linear loss axis may lie above it, once twice as much has been trained
+CLIP = 0.005  # share of the values that may lie outside an axis if they are far out
+EARLY = 1 / 8  # the first part of a linear loss axis may lie above it, once twice as much has been trained
 _RECENT = 50  # steps whose time predicts the rest
 NO_SMOOTHING = -5
 
@@ -133,24 +135,24 @@ def smoothing(history: History) -> float:
 
 def _loss(request: Request, history: History, axis: XAxis, axes: Axes) -> list[Row]:
     steps, view = history.steps, request.view
-    smooth = _smooth(steps["loss"], history, view)
+    smooth = smoothed(steps["loss"], history, view)
     val, seen = ((axis.place(e["step"]), e["loss"], e["se"]) for e in (history.val, history.seen))
     curves = [(axis.rows, smooth), *((x, y) for x, y, _ in (val, seen))]
     # The axis is that of the averages and evaluations; the raw loss may reach beyond it. The steep beginning would
     # press the rest flat: it is left to the logarithmic axis, which shows everything.
     early = 0.0
     if view.window is None and view.clip and not request.log_y and not view.log_x:
-        early = _EARLY * axis.end if axis.at[-1] >= 2 * _EARLY * axis.end else 0.0
+        early = EARLY * axis.end if axis.at[-1] >= 2 * EARLY * axis.end else 0.0
     axes.y = steady(axes.y, _limits(curves, axes.shown, view, request.log_y, early))
     raw_x, raw_y = _envelope(steps, axis.rows, "loss")
     series = [
         Series(raw_x, raw_y, "", GREY),
-        Series(axis.rows, smooth, _told("train", axis.rows, smooth, view.cursor), SKY),
+        Series(axis.rows, smooth, told("train", axis.rows, smooth, view.cursor), SKY),
     ]
     if len(seen[0]):
-        series.append(Series(seen[0], seen[1], _told("seen", seen[0], seen[1], view.cursor), PURPLE))
+        series.append(Series(seen[0], seen[1], told("seen", seen[0], seen[1], view.cursor), PURPLE, aside=True))
     style: Literal["both", "line"] = "both" if len(val[0]) < 40 else "line"
-    series.append(Series(val[0], val[1], _told("val", val[0], val[1], view.cursor), ORANGE, style, val[2]))
+    series.append(Series(val[0], val[1], told("val", val[0], val[1], view.cursor), ORANGE, style, val[2]))
     return _chart("loss", series, request, history, axis, axes)
 
 
@@ -173,15 +175,15 @@ def _one(figure: Figure, request: Request, history: History, axis: XAxis, axes: 
         return []
     series = []
     if figure.smooth and view.smooth > NO_SMOOTHING:
-        y = _smooth(y, history, view)
+        y = smoothed(y, history, view)
         series.append(Series(raw_x, raw_y, "", GREY))
     wanted = _limits([(x, y), (raw_x, raw_y)], axes.shown, view, request.log_y, 0.0)
     if figure.from_zero and not request.log_y and view.window is None:
         top = wanted[1] if figure.smooth and view.clip else 1.05 * float(np.nanmax(y))
         wanted = (0.0, top if top > 0 else 1.0)
     axes.y = steady(axes.y, wanted)
-    told = _told("", x, y, view.cursor).strip()
-    series.append(Series(x, y, told if figure.column != "lr" or view.cursor is not None else "", SKY))
+    value = told("", x, y, view.cursor).strip()
+    series.append(Series(x, y, value if figure.column != "lr" or view.cursor is not None else "", SKY))
     return _chart(figure.title + _clipped(figure, history), series, request, history, axis, axes)
 
 
@@ -201,7 +203,7 @@ def _chart(title: str, series: list[Series], request: Request, history: History,
     found += phases(history, axis) if title == "learning rate" else []
     if view.cursor is not None:
         found.append(Mark(view.cursor, "", BLUE))
-        title += f" @ {axis.unit} {view.cursor:,.6g}" if axis.name != "step" else f" @ step {view.cursor:,.0f}"
+        title += f" @ {axis.told(view.cursor)}"
     elif axis.name != "step":
         title += f" / {axis.unit}"
     return chart_rows(
@@ -217,7 +219,7 @@ def _chart(title: str, series: list[Series], request: Request, history: History,
     )
 
 
-def _smooth(values: FloatArray, history: History, view: View) -> FloatArray:
+def smoothed(values: FloatArray, history: History, view: View) -> FloatArray:
     """Averaged over what was recorded, before anything is thinned."""
     return ema(values, 0.0 if view.smooth <= NO_SMOOTHING else smoothing(history) * 2.0**view.smooth)
 
@@ -233,10 +235,10 @@ def _limits(curves: list[tuple[FloatArray, FloatArray]], shown: Limits, view: Vi
     low = max(early, shown[0]) if view.window is not None or early else -math.inf
     high = shown[1] if view.window is not None else math.inf
     read = [y[(x >= low) & (x <= high)] for x, y in curves]
-    return span(*read, clip=_CLIP if view.clip else 0.0, log=log)
+    return span(*read, clip=CLIP if view.clip else 0.0, log=log)
 
 
-def _told(name: str, x: FloatArray, y: FloatArray, cursor: float | None) -> str:
+def told(name: str, x: FloatArray, y: FloatArray, cursor: float | None) -> str:
     """A curve's legend: its newest value, or the one nearest to the cursor."""
     known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     if not len(known):
@@ -248,8 +250,9 @@ def _told(name: str, x: FloatArray, y: FloatArray, cursor: float | None) -> str:
     return f"{name} {value:.3f}" if name or 0.01 <= abs(value) < 10 else f"{name} {value:.3g}"
 
 
-def status(history: History, name: str, state: str, reading: float | None = None) -> RunStatus:
-    """The figures of the header; ``reading``: the share that is read of a run of which a first look is shown."""
+def status(history: History, name: str, state: str, reading: float | None = None, now: float = math.nan) -> RunStatus:
+    """The figures of the header; ``reading``: the share that is read of a run of which a first look is shown; ``now``:
+    Unix seconds, by which it stalls."""
     steps, val = history.steps, history.val
     smooth = math.nan
     if len(steps):
@@ -265,6 +268,7 @@ def status(history: History, name: str, state: str, reading: float | None = None
     speed = steps["tokens_per_s"][-_RECENT:]
     speed = speed[np.isfinite(speed)]
     finite_val = val["loss"][np.isfinite(val["loss"])]
+    silent = stalled_for(history, now) if state == "running" and reading is None else 0.0
     return RunStatus(
         name=name,
         state=state,
@@ -285,13 +289,14 @@ def status(history: History, name: str, state: str, reading: float | None = None
         doing=_doing(history, state) if reading is None else _first_look(history, reading),
         reading=reading is not None,
         system=_system(history.system) if state == "running" else "",
+        stalled=silent // 60 * 60,  # said anew each minute
         lost=bool(len(steps)) and not math.isfinite(steps.last("loss")),
     )
 
 
 def _system(event: dict[str, Any]) -> str:
     """A ``system`` event as a line; what the machine does not tell is left out."""
-    told = (
+    shown = (
         ("GPU", "gpu_utilisation", lambda v: f"{v:.0f}%"),
         ("", "gpu_power", lambda v: f"{v:.0f} W"),
         ("", "gpu_temperature", lambda v: f"{v:.0f} °C"),
@@ -299,9 +304,9 @@ def _system(event: dict[str, Any]) -> str:
         ("CPU", "cpu_percent", lambda v: f"{v:.0f}%"),
         ("host memory", "memory_host", size),
     )
-    if "gpu_utilisation" not in event:  # on a CPU both are the resident bytes
+    if not math.isfinite(number(event, "gpu_utilisation")):  # on a CPU both are the resident bytes
         event = {key: value for key, value in event.items() if key != "memory_used"}
-    values = [(label, number(event, key), show) for label, key, show in told]
+    values = [(label, number(event, key), show) for label, key, show in shown]
     return "  ".join(f"{label} {show(value)}".strip() for label, value, show in values if math.isfinite(value))
 
 

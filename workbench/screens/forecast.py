@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.config import Config
-from engine.plan import Plan
+from engine.config import PRESETS, Config, resolve
+from engine.plan import Plan, parameter_count
 from workbench.plateau import law, propose
 from workbench.plateau.interval import Interval
 from workbench.widgets.format import count, duration
@@ -61,34 +62,45 @@ def goal_of(text: str) -> tuple[str, float]:
     return kind, value
 
 
-def proposal_lines(
-    goal: str, plan: Plan, figures: Mapping[str, Any] | None, effective: float | None, shards: int
-) -> list[str]:
-    """What would reach the goal, a line each; the speed is that of the plan on this device, None where not known."""
+def proposal_for(goal: str, plan: Plan, effective: float | None, shards: int) -> propose.Proposal:
+    """What would reach the goal; the speed is that of the plan on this device, None where not known. Raises
+    propose.Unreachable."""
     speed = plan.flops / plan.seconds if plan.seconds else None
     per_shard = effective / shards if effective and shards else None
-    try:
-        kind, value = goal_of(goal)
-        if kind == "hours":
-            if speed is None:
-                raise propose.Unreachable("the speed of this device is not known: name a loss instead")
-            found = propose.for_hours(value, speed, unique=effective, unique_per_shard=per_shard)
-        else:
-            found = propose.for_loss(value, speed, unique=effective, unique_per_shard=per_shard)
-    except propose.Unreachable as error:
-        return [f"goal {goal}: {error}"]
+    kind, value = goal_of(goal)
+    if kind == "loss":
+        return propose.for_loss(value, speed, unique=effective, unique_per_shard=per_shard)
+    if speed is None:
+        raise propose.Unreachable("the speed of this device is not known yet: name a loss instead")
+    return propose.for_hours(value, speed, unique=effective, unique_per_shard=per_shard)
+
+
+def proposal_lines(goal: str, found: propose.Proposal, family: str, known: bool) -> list[str]:
+    """The proposal, a line each, for a model family; ``known``: whether the shards at hand are counted."""
     lines = [
         f"goal {goal}: {_range(found.parameters)} parameters on {_range(found.tokens)} tokens",
-        f"  final loss {found.loss}" if kind == "hours" else f"  in {_hours(found.hours)} on this device",
+        f"final loss {found.loss}" if goal_of(goal)[0] == "hours" else f"in {_hours(found.hours)} on this device",
     ]
-    if figures is None or effective is None:
-        lines.append(f"  needs {_range(found.unique_needed)} effective unique tokens")
+    if not known:
+        lines.append(f"needs {_range(found.unique_needed)} effective unique tokens")
     elif found.unique_to_add.high <= 0:
-        lines.append("  the selected shards are enough")
+        lines.append("the selected shards are enough")
     else:
         more = "" if found.shards_to_add is None else f", {_range(found.shards_to_add)} shards like these"
-        lines.append(f"  add {_range(found.unique_to_add)} effective unique tokens{more}")
-    return [*lines, f"  {found.basis}"]
+        lines.append(f"add {_range(found.unique_to_add)} effective unique tokens{more}")
+    preset = options_for(found, family)["model.preset"]
+    lines.append(f"T plans {preset}, the nearest preset, on {count(found.tokens.mid)} tokens")
+    return [*lines, found.basis]
+
+
+def options_for(found: propose.Proposal, family: str) -> dict[str, Any]:
+    """Options of a run like the proposed one, as ``Options.changes``: of the model family the preset nearest in size,
+    and its steps."""
+    presets = {name: resolve(overrides={"model.preset": name}) for name in PRESETS}
+    known = {name: config for name, config in presets.items() if config.model.family == family} or presets
+    preset = min(known, key=lambda n: abs(math.log(parameter_count(known[n].model) / found.parameters.mid)))
+    steps = max(1, round(found.tokens.mid / known[preset].tokens_per_step))
+    return {"model.preset": preset, "train.max_steps": steps}
 
 
 def _range(value: Interval) -> str:
@@ -99,6 +111,6 @@ def _range(value: Interval) -> str:
 
 def _hours(value: Interval | None) -> str:
     if value is None:
-        return "a time not known"
+        return "a time that is not known"
     low, mid, high = (duration(3600 * x) for x in (value.low, value.mid, value.high))
     return f"{mid} ({low} to {high})"

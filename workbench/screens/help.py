@@ -6,10 +6,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.events import Resize
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from workbench.screens.keys import EVERYWHERE, MODES, MOVEMENT, PANES, SCREENS, Key
+from workbench.screens.keys import EVERYWHERE, MODES, MOVEMENT, PANES, PUSHED, SCREENS
+from workbench.widgets.sheet import Sheet, beside
+
+_ENDLESS = 10_000  # cells: a sheet that wraps nothing
 
 
 class HelpScreen(ModalScreen[None]):
@@ -21,30 +25,34 @@ class HelpScreen(ModalScreen[None]):
         Binding("k", "scroll_body(-1)", show=False),
     ]
 
-    def __init__(self, mode: str) -> None:
+    def __init__(self, mode: str, above: str = "") -> None:
         super().__init__()
-        self.mode = mode
+        self.mode, self.above = mode, above  # title of what lies open above the screen
 
     def compose(self) -> ComposeResult:
         """One scrolling sheet."""
         with VerticalScroll(id="help"):
-            yield Static(self.sheet(), id="help-sheet")
+            yield Sheet("", id="help-sheet")
 
-    def sheet(self) -> Content:
-        """The help as text."""
-        titles = {mode: title for _, mode, title in MODES}
-        groups: list[tuple[str, tuple[Key, ...]]] = []
-        if self.mode in SCREENS:
-            groups.append((f"{titles[self.mode]} screen", SCREENS[self.mode]))
-        if self.mode == "data":
-            groups += [(f"{title}, a pane of Data", keys) for title, keys in PANES.items()]
-        groups += [("Everywhere", EVERYWHERE), ("Moving", MOVEMENT)]
-        groups += [(f"{titles[mode]} screen", keys) for mode, keys in SCREENS.items() if mode != self.mode]
+    def on_resize(self, event: Resize) -> None:
+        """Wrap anew."""
+        box = self.query_one("#help")
+        width = box.scrollable_content_region.width or min(70, event.size.width - 6)
+        self.query_one("#help-sheet", Static).update(self.sheet(width))
+
+    def sheet(self, width: int = _ENDLESS) -> Content:
+        """The help as text of so many cells."""
+        of_screen = {mode: [(f"{title} screen", SCREENS[mode])] for _, mode, title in MODES}
+        of_screen["data"] += [(f"{title}, a pane of Data", keys) for title, keys in PANES.items()]
+        of_screen["runs"] += [(f"{title}, above Runs", keys) for title, keys in PUSHED.items()]
+        here = sorted(of_screen.pop(self.mode, []), key=lambda group: not group[0].startswith(self.above or "\0"))
+        others = [group for groups in of_screen.values() for group in groups]
+        groups = [*here, ("Everywhere", EVERYWHERE), ("Moving", MOVEMENT), *others]
         parts: list[Content] = []
         for title, keys in groups:
             parts.append(Content.styled(title, "bold $text-accent"))
             for key in keys:
-                parts.append(Content.assemble((f"  {key.display:<16}", "bold"), key.help))
+                parts.append(beside(Content.styled(f"  {key.display:<16}", "bold"), Content(key.help), width))
             parts.append(Content(""))
         return Content("\n").join([*parts, Content.styled("esc closes this", "$text-muted")])
 

@@ -5,7 +5,8 @@ W&B LEET's idea: what is dispatched and what is explained come from one place, s
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from textual.binding import Binding, BindingType
 
@@ -25,6 +26,11 @@ class Key:
         """The key as people write it."""
         return self.shown or self.key.replace("question_mark", "?").replace(",", " ")
 
+    @property
+    def title(self) -> str:
+        """A name for the palette: the footer's word, else how its help begins."""
+        return self.label or re.split(r"[:;,(]", self.help)[0].strip()
+
 
 MODES: tuple[tuple[str, str, str], ...] = (
     ("1", "data", "Data"),
@@ -36,6 +42,7 @@ MODES: tuple[tuple[str, str, str], ...] = (
 EVERYWHERE = (
     *(Key(key, f"show_mode('{mode}')", "", f"the {title} screen") for key, mode, title in MODES),
     Key("question_mark", "help", "help", "this help", "?"),
+    Key("exclamation_mark", "notifications", "", "how to tell of runs that stop or stall: here, bell, desktop", "!"),
     Key("ctrl+p", "command_palette", "", "command palette: every action by name", "^p"),
     Key("q", "quit", "quit", "quit; runs go on"),
 )
@@ -109,11 +116,31 @@ LAUNCH = (
     Key("p", "next_preset", "preset", "next preset"),
     Key("a", "toggle_all", "all/main", "show every option, or the main ones"),
     Key("t", "goal", "goal", "name a target loss (3.2) or hours (8h): size, tokens and shards that reach it"),
+    Key("T", "take_proposal", "", "plan the run that would reach the goal: the nearest preset, and its steps"),
     Key("u", "reset_option", "undo", "set the option back to its preset's value"),
     Key("ctrl+g", "start", "start", "start the run", "^g"),
     Key("W", "queue", "queue", "let the run wait in the queue until a GPU (without one: the CPU) is free"),
     Key("M", "lines", "", "make the run without starting it, and show the lines that start it: torchrun, Slurm"),
     Key("escape", "leave_edit", "", "leave the option as it was", "esc"),
+)
+
+_ALSO_SHOWN = {"x_axis": "x axis", "log_y": "log y", "zoom(-1)": "zoom", "cursor(1)": "cursor"}  # where there is room
+
+# How charts are looked at.
+VIEW = (
+    Key("L", "log_y", "", "logarithmic loss axis, or linear"),
+    Key("X", "log_x", "", "logarithmic x axis, or linear"),
+    Key("a", "x_axis", "", "x axis: by step, tokens, epoch, wall time"),
+    Key("plus,equals_sign", "zoom(-1)", "", "zoom in about the cursor; so does the wheel", "+"),
+    Key("minus", "zoom(1)", "", "zoom out", "-"),
+    Key("less_than_sign", "pan(-1)", "", "move what is zoomed to the left; shift and wheel do the same", "<"),
+    Key("greater_than_sign", "pan(1)", "", "move it to the right", ">"),
+    Key("0", "whole", "", "the whole run again, without cursor"),
+    Key("left,h", "cursor(-1)", "", "cursor to the left: values there; a click sets it", "← h"),
+    Key("right,l", "cursor(1)", "", "cursor to the right", "→ l"),
+    Key("z", "smooth(1)", "", "smoother curves; the raw ones stay behind them"),
+    Key("Z", "smooth(-1)", "", "less smooth, at last raw"),
+    Key("o", "clip", "", "leave far outliers outside the y axis, or show them"),
 )
 
 RUN = (
@@ -130,19 +157,7 @@ RUN = (
         "write the summary into the run's directory: summary.md with charts as SVG, summary.html",
     ),
     Key("m", "charts", "charts", "all charts in a grid, or the loss with its reason"),
-    Key("L", "log_y", "", "logarithmic loss axis, or linear"),
-    Key("X", "log_x", "", "logarithmic x axis, or linear"),
-    Key("a", "x_axis", "", "x axis: by step, tokens, epoch, wall time"),
-    Key("plus,equals_sign", "zoom(-1)", "", "zoom in about the cursor; so does the wheel", "+"),
-    Key("minus", "zoom(1)", "", "zoom out", "-"),
-    Key("less_than_sign", "pan(-1)", "", "move what is zoomed to the left; shift and wheel do the same", "<"),
-    Key("greater_than_sign", "pan(1)", "", "move it to the right", ">"),
-    Key("0", "whole", "", "the whole run again, without cursor"),
-    Key("left,h", "cursor(-1)", "", "cursor to the left: values there; a click sets it", "← h"),
-    Key("right,l", "cursor(1)", "", "cursor to the right", "→ l"),
-    Key("z", "smooth(1)", "", "smoother curves; the raw ones stay behind them"),
-    Key("Z", "smooth(-1)", "", "less smooth, at last raw"),
-    Key("o", "clip", "", "leave far outliers outside the y axis, or show them"),
+    *VIEW,
     Key("left_square_bracket", "pane(-1)", "", "previous pane", "["),
     Key("right_square_bracket", "pane(1)", "panes", "next pane", "[ ]"),
     Key("slash", "log_search", "", "search the log; n and N go to the next and the previous match", "/"),
@@ -156,10 +171,11 @@ RUN = (
 RUNS = (
     Key("enter", "open_run", "open", "watch the run under the cursor", "enter"),
     Key("s", "stop", "stop", "stop the run under the cursor"),
-    Key("r", "resume", "resume", "resume the run under the cursor"),
+    Key("r", "resume", "", "resume the run under the cursor from its newest checkpoint"),
     Key("b", "branch", "", "branch: a new run goes on from a checkpoint, with changed options"),
     Key("n", "new_run", "new", "plan and launch a new run"),
     Key("slash", "filter", "filter", "only runs that match: words, lr>3e-4 and layers=12, or, not, ( )", "/"),
+    Key("S", "sort", "", "sort: newest first, best held-out loss first, fastest first, by name"),
     Key("space", "mark", "mark", "mark the run under the cursor, or take the mark away", "space"),
     Key("c", "compare", "compare", "compare the marked runs: one chart, figures, configurations"),
     Key(
@@ -174,10 +190,19 @@ RUNS = (
     Key("N", "note", "", "write a note about the run under the cursor"),
     Key("y", "copy", "", "copy the directory of the run under the cursor to the clipboard (OSC 52), and into a file"),
     Key("Y", "copy_line", "", "copy the run in one line: state, step, losses, verdict"),
-    Key("escape", "clear_filter", "", "show all runs; take all marks away", "esc"),
+    Key("escape", "clear_filter", "all", "show all runs; take all marks away", "esc"),
+)
+
+COMPARE = (
+    Key("v", "figure", "figure", "the next figure: held-out and training loss, rate, grad norm, tokens/s"),
+    Key("f", "full", "full", "the chart alone on the screen, or with the table"),
+    *(replace(key, label=_ALSO_SHOWN.get(key.action, "")) for key in VIEW),
+    Key("y", "copy", "", "copy the table, tabs between its columns, to the clipboard (OSC 52), and into a file"),
+    Key("escape,c,q", "back", "back", "back to the runs", "esc"),
 )
 
 SCREENS: dict[str, tuple[Key, ...]] = {"data": DATA, "launch": LAUNCH, "run": RUN, "runs": RUNS}
+PUSHED: dict[str, tuple[Key, ...]] = {"Compare": COMPARE}  # screens above one of them, by title
 
 
 def bindings(keys: tuple[Key, ...]) -> list[BindingType]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.text import Text
@@ -13,7 +13,7 @@ from textual.containers import Container, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.suggester import SuggestFromList
-from textual.widgets import Input, Static
+from textual.widgets import DataTable, Input, Static
 from textual.worker import get_current_worker
 
 from engine.config import Config, ConfigError
@@ -33,6 +33,7 @@ COLUMNS = (
 )
 NAME = "name"  # the run's name stands among the options, though it is none
 GOAL = "goal"  # nor is what the run is to reach
+_NAME_HELP = "name of the run's folder; empty: the preset's"
 _NO_SHARDS = "no shards are selected: 1 opens the Data screen, space selects there, l comes back"
 
 
@@ -42,6 +43,7 @@ class Planned(Message):
 
     plan: Plan
     basis: Basis
+    proposed: dict[str, Any]  # options that would reach the goal; none: there is no goal, or nothing does
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, Planned)
@@ -67,6 +69,7 @@ class LaunchScreen(StartKeys):
         super().__init__()
         self.options = Options()
         self.run_name = self.goal = ""
+        self.proposed: dict[str, Any] = {}
         self.every = False
         self._editing: str | None = None
         self._counted_for: frozenset[str] = frozenset()
@@ -78,6 +81,7 @@ class LaunchScreen(StartKeys):
         with Container(id="plan"):
             yield Table(COLUMNS, id="options")
             yield Preflight()
+        yield Sheet("", id="option-help")
         yield Sheet("", id="starting")
         with Vertical(id="edit"):
             yield Sheet("", id="edit-help")
@@ -115,7 +119,7 @@ class LaunchScreen(StartKeys):
         box.suggester = SuggestFromList(choices_of(key)) if key != NAME and choices_of(key) else None
         box.value = self.run_name if key == NAME else self._value(key)
         self.query_one("#edit").add_class("-shown")
-        what = "name of the run's folder; empty: the preset's" if key == NAME else help_of(key)
+        what = _NAME_HELP if key == NAME else help_of(key)
         self.query_one("#edit-help", Static).update(Content.assemble((key, "bold"), (f"  {what}", "$text-muted")))
         box.focus()
         box.action_select_all()
@@ -130,6 +134,15 @@ class LaunchScreen(StartKeys):
         self.query_one("#edit-help", Static).update(Content.assemble((GOAL, "bold"), (f"  {what}", "$text-muted")))
         box.focus()
         box.action_select_all()
+
+    def action_take_proposal(self) -> None:
+        """Plan the run that would reach the goal."""
+        if not self.proposed:
+            self.say("nothing is proposed: t names a goal", wrong=True)
+            return
+        self.options.changes.update(self.proposed)
+        self.options.reset("train.epochs")
+        self._changed()
 
     def action_leave_edit(self) -> None:
         """Leave the option as it was; else stop a start whose recipe is being resolved."""
@@ -173,6 +186,12 @@ class LaunchScreen(StartKeys):
             return None
 
     # Editing
+
+    @on(DataTable.RowHighlighted, "#options")
+    def _row_highlighted(self) -> None:
+        """The whole help of the option under the cursor."""
+        if (key := self.query_one(Table).current_key) is not None:
+            self.query_one("#option-help", Static).update(Content(_NAME_HELP if key == NAME else help_of(key)))
 
     @on(Input.Changed, "#edit-value")
     def _typed(self, event: Input.Changed) -> None:
@@ -225,7 +244,7 @@ class LaunchScreen(StartKeys):
             by_hand = key in self.options.changes and key != "model.preset"
             value = Text(self._value(key) or "–", changed if by_hand and changed.startswith("#") else "")
             rows[key] = [key, value, help_of(key)]
-        rows[NAME] = ["run name", self.run_name or "–", "name of the run's folder; empty: the preset's"]
+        rows[NAME] = ["run name", self.run_name or "–", _NAME_HELP]
         self.query_one(Table).show(rows)
 
     # Planning
@@ -249,6 +268,7 @@ class LaunchScreen(StartKeys):
 
     @on(Planned)
     def _planned(self, message: Planned) -> None:
+        self.proposed = message.proposed
         self.query_one(Preflight).show(message.plan, message.basis)
 
     @on(ShardsCounted)
@@ -261,8 +281,10 @@ class LaunchScreen(StartKeys):
     @work(thread=True, group="plan", exclusive=True, exit_on_error=False)
     def _plan(self, config: Config, paths: list[str], goal: str) -> None:
         from engine.plan import plan
+        from workbench.plateau.propose import Unreachable
         from workbench.runs.machine import machine
-        from workbench.screens.forecast import forecast, proposal_lines
+        from workbench.runs.pace import pace
+        from workbench.screens.forecast import forecast, options_for, proposal_for, proposal_lines
 
         worker = get_current_worker()
         figures = self.bench.statistics.get(frozenset(paths))
@@ -295,15 +317,28 @@ class LaunchScreen(StartKeys):
             device_name=here.name,
             shards=here.shards(config),
         )
+        device = here.name
+        if found.seconds is None and (known := pace(self.bench.runs_root, here, found.parameters)):
+            found = replace(found, seconds=found.flops / known.flops_per_second)
+            device = f"{device}, at the pace of {known.run}"
         note = "" if figures or not paths else "counting tokens …"
         ahead = forecast(config, found, figures, effective)
+        proposal: list[str] = []
+        changes: dict[str, Any] = {}
+        if goal:
+            try:
+                proposed = proposal_for(goal, found, ahead.effective, len(paths))
+                family = config.model.family
+                proposal = proposal_lines(goal, proposed, family, ahead.effective is not None)
+                changes = options_for(proposed, family)
+            except Unreachable as error:
+                proposal = [f"goal {goal}: {error}"]
         basis = Basis(
-            len(paths), train_tokens, unique_tokens, here.name, note, ahead.effective,
-            "" if ahead.loss is None else str(ahead.loss), ahead.basis, ahead.warnings,
-            proposal_lines(goal, found, figures, ahead.effective, len(paths)) if goal else (),
+            len(paths), train_tokens, unique_tokens, device, note, ahead.effective,
+            "" if ahead.loss is None else str(ahead.loss), ahead.basis, ahead.warnings, proposal,
         )  # fmt: skip
         if not worker.is_cancelled:
-            self.post_message(Planned(found, basis))
+            self.post_message(Planned(found, basis, changes))
 
     @work(thread=True, group="count", exit_on_error=False)
     def _count(self, paths: frozenset[str], cancel: threading.Event) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
 from textual.containers import Container
@@ -24,6 +24,7 @@ class Pane(Container):
     """A part of the Data screen that fills it while it is open; the work is done in its own thread workers."""
 
     DEFAULT_CSS = "Pane { width: 1fr; height: 1fr; }"
+    TITLE: ClassVar[str]  # of ``keys.PANES``
 
     class Left(Message):
         """Back to the shards."""

@@ -63,6 +63,7 @@ class RecipePane(JobPane):
     """Keys left, the effect right or below."""
 
     STOPS = "p or esc stops"
+    TITLE = "Recipe"
     BINDINGS = bindings(RECIPE)
 
     def __init__(self, *, id: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,28 +11,31 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Container, Vertical
 from textual.content import Content
+from textual.events import Resize
 from textual.widgets import Static
 from textual.worker import get_current_worker
 
+from workbench.screens import lookout
 from workbench.screens.cause_keys import NO_RUN, CauseKeys
-from workbench.screens.charts import ChartKeys
-from workbench.screens.feed import Evaluated, FigureDrawn, LogChanged, Probing, RunFeed, Sampled
+from workbench.screens.feed import Evaluated, FigureDrawn, LogChanged, MachineSeen, Probing, RunFeed, Sampled
 from workbench.screens.keys import RUN, bindings
 from workbench.screens.messages import Diagnosed, Done, StatusChanged
+from workbench.screens.panes import PaneKeys
 from workbench.widgets.chart import ChartView
 from workbench.widgets.log_view import LogView
 from workbench.widgets.plateau_pane import PlateauPane, settled, verdict_line
 from workbench.widgets.run_header import RunHeader, one_line
 from workbench.widgets.samples_pane import SamplesPane
 from workbench.widgets.sheet import Sheet
+from workbench.widgets.system_pane import SystemPane
 
 EXPLAIN_EVERY = 4.0  # seconds between two diagnoses, at least
-PANES = ("why", "lr", "log")
+_TALL = 44  # lines
 _TOO_EARLY = "why: not enough evidence yet"
 _READING = "why: the run is being read; what is shown is a sample of its steps"
 
 
-class RunScreen(CauseKeys, ChartKeys):
+class RunScreen(CauseKeys, PaneKeys):
     """Follows ``app.run_dir``."""
 
     MODE = "run"
@@ -45,9 +46,6 @@ class RunScreen(CauseKeys, ChartKeys):
     def __init__(self) -> None:
         super().__init__()
         self.feed: RunFeed | None = None
-        self._pane = 0
-        self._full = False
-        self._found = ""  # which match of the log's search, of how many
         self._asked_at = -EXPLAIN_EVERY
         self._waiting: Evaluated | None = None
 
@@ -63,6 +61,7 @@ class RunScreen(CauseKeys, ChartKeys):
                 yield ChartView(id="lr", classes="pane", hint="no step yet")
                 yield LogView(id="log", classes="pane", empty="the engine has written nothing yet")
                 yield SamplesPane(id="samples", classes="pane -absent")
+                yield SystemPane(id="system", classes="pane")
         yield from self.grid()
 
     def on_mount(self) -> None:
@@ -75,15 +74,14 @@ class RunScreen(CauseKeys, ChartKeys):
         self._show_pane()
         self.take_looks(known)
 
+    def on_resize(self, event: Resize) -> None:
+        """Room for the system pane beside the others."""
+        self.set_class(event.size.height >= _TALL, "-tall")
+
     def layout_changed(self) -> None:
         """Remember it."""
         names = self._names()
         self.bench.remember("run", {**self.looks(), "full": self._full, "pane": names[self._pane % len(names)]})
-
-    def _names(self) -> tuple[str, ...]:
-        """The panes that one can go to."""
-        panes = PANES if self.query_one(SamplesPane).has_class("-absent") else (*PANES, "samples")
-        return ("loss", *panes) if self._full else panes
 
     def on_screen_resume(self) -> None:
         """Follow the run that is open now."""
@@ -118,16 +116,17 @@ class RunScreen(CauseKeys, ChartKeys):
                 self._say_verdict(_READING if reading else _TOO_EARLY)
             name, state = message.status.name, message.status.state
             if before is not None and before.state == "running" != state:
-                self._tell(f"{name}: {state}", wrong=state in ("failed", "dead"))
+                self.bench.tell(lookout.ended(name, state), wrong=state in lookout.WRONG)
             elif before is not None and state == "running" and message.status.lost and not before.lost:
-                self._tell(f"{name}: the loss is no number since step {message.status.step:,}", wrong=True)
+                self.bench.tell(lookout.lost(name, message.status.step), wrong=True)
+            elif before is not None and state == "running" and message.status.stalled and not before.stalled:
+                self.bench.tell(lookout.stalled(name, message.status.step), wrong=True)
             self.place(message.status.name)
 
-    def _tell(self, text: str, *, wrong: bool) -> None:
-        """Say what happened to the run; if $GPTBENCH_NOTIFY asks for it, on the desktop and by the bell as well."""
-        self.say(text, wrong=wrong)
-        if os.environ.get("GPTBENCH_NOTIFY"):
-            self.bench.alert(text)
+    @on(MachineSeen)
+    def _machine_seen(self, message: MachineSeen) -> None:
+        if self._is_open(message.run_dir):
+            self.query_one(SystemPane).show(message.gauges)
 
     @on(FigureDrawn)
     def _figure_drawn(self, message: FigureDrawn) -> None:
@@ -189,10 +188,10 @@ class RunScreen(CauseKeys, ChartKeys):
         if self._is_open(message.run_dir):
             pane, status = self.query_one(PlateauPane), self.query_one(RunHeader).status
             verdict = message.diagnosis.get("verdict")
-            if pane.diagnosis and pane.diagnosis.get("verdict") != verdict and verdict in ("plateau", "diverging"):
-                self._tell(f"{status.name if status else message.run_dir.name}: {verdict}", wrong=False)
+            if pane.diagnosis and pane.diagnosis.get("verdict") != verdict and verdict in lookout.TOLD:
+                self.bench.tell(f"{status.name if status else message.run_dir.name}: {verdict}", wrong=False)
             for text in settled(pane.diagnosis, message.diagnosis):
-                self._tell(text, wrong=False)
+                self.bench.tell(text, wrong=False)
             pane.show(message.diagnosis)
             self.query_one("#verdict", Static).update(verdict_line(message.diagnosis))
             trend = message.diagnosis.get("trend") or {}
@@ -236,49 +235,6 @@ class RunScreen(CauseKeys, ChartKeys):
             self._asked_at = -EXPLAIN_EVERY
             self.feed.explain()
 
-    def action_charts(self) -> None:
-        """All charts in a grid, or the panes, all of them."""
-        current = self._names()[self._pane]
-        self._full = False
-        self._pane = self._names().index(current) if current in self._names() else 0
-        super().action_charts()
-        self._mark_panes()
-
-    def action_log_search(self) -> None:
-        """Ask what to look for in the log, and go to the first match."""
-        from workbench.widgets.prompt import Ask
-
-        def answered(text: str | None) -> None:
-            if text is None:
-                return
-            self._to_log()
-            if not self.query_one(LogView).search(text) and text:
-                self.say(f"no line of the log holds “{text}”", wrong=True)
-
-        self.app.push_screen(Ask("Search the log, capitals or not", self.query_one(LogView).wanted), answered)
-
-    def action_log_match(self, direction: int) -> None:
-        """The next or the previous match."""
-        log = self.query_one(LogView)
-        if not log.wanted:
-            self.action_log_search()
-            return
-        self._to_log()
-        if not log.go(direction):
-            self.say(f"no line of the log holds “{log.wanted}”", wrong=True)
-
-    def _to_log(self) -> None:
-        if self.has_class("-grid"):
-            self.action_charts()
-        self._pane = self._names().index("log")
-        self._show_pane()
-
-    @on(LogView.Found)
-    def _log_found(self, message: LogView.Found) -> None:
-        self._found = f"{message.at}/{message.of}" if message.of else ""
-        self.query_one(LogView).border_title = f"match {self._found}" if self._found else None
-        self._mark_panes()
-
     def action_copy(self) -> None:
         """Copy the run's directory."""
         if self.bench.run_dir is None:
@@ -294,55 +250,6 @@ class RunScreen(CauseKeys, ChartKeys):
         else:
             self.copy(one_line(status, str(diagnosis.get("verdict") or "")))
 
-    def action_pane(self, direction: int) -> None:
-        """Go to the next or the previous pane, or chart of the grid."""
-        if self.has_class("-grid"):
-            self.next_chart(direction)
-            return
-        names = self._names()
-        self._pane = (self._pane + direction) % len(names)
-        self._show_pane()
-        self.layout_changed()
-
-    def action_full(self) -> None:
-        """One pane alone, or all."""
-        if self.has_class("-grid"):
-            self.alone()
-            return
-        focused = self.focused.id if self.focused is not None else None
-        self._full = not self._full
-        names = self._names()
-        self._pane = names.index(focused) if focused in names else 0
-        self._show_pane()
-        self.layout_changed()
-
-    def on_descendant_focus(self) -> None:
-        """Tab moves the focus; the pane in the narrow layout follows it."""
-        names = self._names()
-        if not self.has_class("-grid") and self.focused is not None and self.focused.id in names:
-            self._pane = names.index(self.focused.id)
-            self.layout_changed()
-
-    def _show_pane(self) -> None:
-        self._mark_panes()
-        self.query_one(f"#{self._names()[self._pane]}").focus()
-
-    def _mark_panes(self) -> None:
-        names = self._names()
-        self._pane %= len(names)
-        current = names[self._pane]
-        if not self.has_class("-grid"):
-            self.set_class(self._full, "-full")
-        self.set_class(self._full and current == "loss", "-full-loss")
-        for name in ("loss", *PANES, "samples"):
-            self.query_one(f"#{name}").set_class(name == current, "-current")
-        titles = {name: f"log {self._found}" if name == "log" and self._found else name for name in names}
-        tabs = [
-            Content.styled(f" {titles[name]} ", "bold reverse" if name == current else "$text-muted") for name in names
-        ]
-        self.query_one("#tabs", Static).update(Content(" ").join(tabs))
-        self.call_after_refresh(self.want_all)
-
     # Work
 
     def _open(self, run_dir: Path | None) -> None:
@@ -354,12 +261,13 @@ class RunScreen(CauseKeys, ChartKeys):
         self.query_one(PlateauPane).show(None)
         self.query_one(LogView).show([])
         self._show_samples([])
+        self.query_one(SystemPane).show(())
         self.forget_charts()
         self._waiting, self._asked_at = None, -EXPLAIN_EVERY
         self._say_verdict(NO_RUN if run_dir is None else _TOO_EARLY)
         self.place(run_dir.name if run_dir else "")
         if run_dir is not None:
-            self.feed = RunFeed(run_dir, self.post_message, self.bench.poll_seconds)
+            self.feed = RunFeed(run_dir, self.post_message, self.bench.poll_seconds, self.bench.clock)
             self.want_all()
             self._follow(self.feed)
 
@@ -376,16 +284,8 @@ class RunScreen(CauseKeys, ChartKeys):
 
     @work(thread=True, group="diagnose", exclusive=True, exit_on_error=False)
     def _diagnose(self, message: Evaluated) -> None:
-        from workbench.export.markdown import write_diagnosis
-        from workbench.plateau.diagnose import diagnose
-        from workbench.runs.anchors import find
-        from workbench.runs.facts import facts_of_run
-
         try:
-            facts = facts_of_run(message.run_dir, message.history)
-            answer: dict[str, Any] = diagnose(message.history, facts, message.run_dir, find(message.run_dir)).to_dict()
-            with contextlib.suppress(OSError):  # a run on a disk that is not ours to write is explained all the same
-                write_diagnosis(message.run_dir, answer)
+            answer = lookout.explain(message.run_dir, message.history)
         except Exception as error:  # an explanation that fails must not take the charts with it
             self.post_message(Done(f"no explanation: {error}", wrong=True))
             return

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.text import Text
 from textual import on, work
 from textual.app import ComposeResult
 from textual.content import Content
@@ -18,29 +16,16 @@ from textual.worker import get_current_worker
 
 from workbench.errors import UserError
 from workbench.screens.keys import RUNS, bindings
-from workbench.screens.queue_keys import QueueKeys, QueueState, line_of, look
+from workbench.screens.lookout import RunsListed
+from workbench.screens.manage_keys import ManageKeys
+from workbench.screens.queue_keys import line_of, look
+from workbench.screens.runs_table import COLUMNS, ORDERS, row
 from workbench.text import plain
-from workbench.widgets.format import UNKNOWN, bar, count, duration, loss
-from workbench.widgets.run_header import STATE_COLOURS, STATE_SIGNS, RunStatus, one_line
-from workbench.widgets.table import Column, Table
+from workbench.widgets.run_header import STATE_SIGNS
+from workbench.widgets.table import Table
 
 if TYPE_CHECKING:
     from workbench.runs.store import RunSummary
-
-_LOOK_EVERY = 4  # looks at one run (``app.poll_seconds``) for one at all of them
-COLUMNS = (
-    Column("name", "run"),
-    Column("state", "state", 10),
-    Column("progress", "progress", 9),
-    Column("step", "step", 8, right=True, hide_below=100),
-    Column("val", "val", 7, right=True),
-    Column("speed", "tok/s", 6, right=True, hide_below=100),
-    Column("verdict", "verdict", 11),
-    Column("note", "note", 24, hide_below=130),
-    Column("age", "age", 6, right=True),
-)
-_VERDICTS = {"not_enough_evidence": "cannot tell"}
-
 
 Test = Callable[["RunSummary"], bool]
 
@@ -53,18 +38,7 @@ class Sifted(Message):
     passed: set[str]
 
 
-@dataclass
-class RunsListed(Message):
-    """The runs of the folder, newest first."""
-
-    runs: list[RunSummary]
-    queue: QueueState = field(default_factory=QueueState)
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, RunsListed)
-
-
-class RunsScreen(QueueKeys):
+class RunsScreen(ManageKeys):
     """Lists ``app.runs_root``."""
 
     MODE = "runs"
@@ -75,12 +49,12 @@ class RunsScreen(QueueKeys):
     def __init__(self) -> None:
         super().__init__()
         self.runs: list[RunSummary] | None = None
-        self.marked: list[str] = []  # in the order of marking, which is that of the colours
+        self.marked: dict[str, int] = {}  # in the order of marking: directory → the colour that it keeps
+        self.order = next(iter(ORDERS))
         self._test: Test | None = None
         self._passed: set[str] | None = None  # by the filter; None: none is set
         self._sifting: Test | None = None  # under way in a thread: configurations lie on a disk that may be slow
         self._sift_again = False
-        self._shown = True
         self._wrong = ""
 
     def body(self) -> ComposeResult:
@@ -93,38 +67,22 @@ class RunsScreen(QueueKeys):
         yield Static("", id="summary")
 
     def on_mount(self) -> None:
-        """Begin to watch the folder."""
+        """The order that runs stood in last time."""
         self.place(_short(self.bench.runs_root))
-        self._watch()
+        if (order := self.bench.memory.get("order")) in ORDERS:
+            self.order = str(order)
 
     def recolour(self) -> None:
         """Rows hold the colours of their states."""
         self._show()
 
     def on_screen_resume(self) -> None:
-        """Look again."""
-        self._shown = True
+        """Have the runs listed from now on."""
+        self.bench.lookout.list_for(self.post_message)
 
     def on_screen_suspend(self) -> None:
-        """A hidden screen looks at nothing."""
-        self._shown = False
-
-    @work(thread=True, group="runs", exit_on_error=False)
-    def _watch(self) -> None:
-        from workbench.runs.store import list_runs  # NumPy comes with it: not before the first paint
-
-        worker, last = get_current_worker(), None
-        wait = self.bench.poll_seconds
-        while not worker.is_cancelled:
-            if self._shown:
-                runs, queue = list_runs(self.bench.runs_root), look(self.bench.runs_root)
-                minute = int(self.bench.clock() // 10)
-                if (runs, queue, minute) != last:
-                    last = (runs, queue, minute)
-                    self.post_message(RunsListed(runs, queue))
-            for _ in range(_LOOK_EVERY):
-                if worker.cancelled_event.wait(wait):
-                    return
+        """A hidden screen needs no list."""
+        self.bench.lookout.list_for(None)
 
     @on(RunsListed)
     def _runs_listed(self, message: RunsListed) -> None:
@@ -191,15 +149,8 @@ class RunsScreen(QueueKeys):
 
     def action_open_run(self) -> None:
         """Watch the run under the cursor."""
-        if run_dir := self._current():
-            self.bench.open_run(run_dir)
-
-    def action_branch(self) -> None:
-        """Branch the run under the cursor."""
-        from workbench.screens import acting
-
-        if run_dir := self._current():
-            acting.branch(self, run_dir)
+        if (run := self.current) is not None:
+            self.bench.open_run(Path(run.run))
 
     def action_new_run(self) -> None:
         """Plan a run: on the selected shards, else choose some first."""
@@ -220,115 +171,39 @@ class RunsScreen(QueueKeys):
         box.value = ""
         box.remove_class("-shown")
         self.query_one(Table).focus()
+        self.refresh_bindings()
+
+    def action_sort(self) -> None:
+        """The next order; it is remembered."""
+        names = list(ORDERS)
+        self.order = names[(names.index(self.order) + 1) % len(names)]
+        self.bench.remember("order", self.order)
+        self._show()
 
     def action_mark(self) -> None:
-        """Mark the run under the cursor, or take the mark away."""
+        """Mark the run under the cursor, or take the mark away; the other marked ones keep their colours."""
         key = self.query_one(Table).current_key
         if key is None:
             return
         if key in self.marked:
-            self.marked.remove(key)
+            del self.marked[key]
         else:
-            self.marked.append(key)
+            self.marked[key] = next(n for n in range(len(self.marked) + 1) if n not in self.marked.values())
         self._show()
+        self.refresh_bindings()
         self.query_one(Table).action_cursor_down()
 
     def action_compare(self) -> None:
-        """Compare the marked runs, or the one under the cursor with the newest."""
+        """Compare the marked runs."""
         from workbench.screens.compare import MOST, CompareScreen
 
-        chosen = [Path(key) for key in self.marked]
+        chosen = {Path(key): colour for key, colour in self.marked.items() if colour < MOST}
         if len(chosen) < 2:
             self.say("mark at least two runs (space)", wrong=True)
             return
-        if len(chosen) > MOST:
-            self.say(f"the first {MOST} of {len(chosen)} marked runs: more colours cannot be told apart")
+        if len(chosen) < len(self.marked):
+            self.say(f"{len(chosen)} of {len(self.marked)} marked runs: more colours cannot be told apart")
         self.app.push_screen(CompareScreen(chosen))
-
-    def action_delete(self) -> None:
-        """Delete the run under the cursor, if the person says yes."""
-        from workbench.runs import manage
-        from workbench.widgets.prompt import Confirm
-
-        run_dir = self._current()
-        if run_dir is None:
-            return
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._act(run_dir, f"deleted {run_dir.name}", manage.delete)
-
-        self.app.push_screen(Confirm(f"Delete {run_dir.name}, with its checkpoints, for good?"), answered)
-
-    def action_rename(self) -> None:
-        """Rename the run under the cursor."""
-        from workbench.runs import manage
-        from workbench.widgets.prompt import Ask
-
-        run_dir = self._current()
-        if run_dir is None:
-            return
-
-        def answered(name: str | None) -> None:
-            if name and name != run_dir.name:
-                self._act(run_dir, f"renamed to {name}", lambda run: manage.rename(run, name))
-
-        self.app.push_screen(Ask(f"New name of {run_dir.name}", run_dir.name), answered)
-
-    def action_note(self) -> None:
-        """Write a note about the run under the cursor."""
-        from workbench.runs import manage
-        from workbench.widgets.prompt import Ask
-
-        run_dir = self._current()
-        if run_dir is None:
-            return
-        old = next((run.note for run in self.runs or [] if run.run == str(run_dir)), "")
-
-        def answered(note: str | None) -> None:
-            if note is not None:
-                self._act(run_dir, "noted" if note.strip() else "note removed", lambda run: manage.annotate(run, note))
-
-        self.app.push_screen(Ask(f"Note about {run_dir.name}", old), answered)
-
-    def action_copy(self) -> None:
-        """Copy the directory of the run under the cursor."""
-        if run_dir := self._current():
-            self.copy(str(run_dir))
-
-    def action_copy_line(self) -> None:
-        """Copy the run under the cursor in one line."""
-        current = self.query_one(Table).current_key
-        for run in self.runs or []:
-            if run.run == current:
-                val, speed = (math.nan if v is None else v for v in (run.val_loss, run.tokens_per_s))
-                shown = RunStatus(run.name, run.state, run.step, run.max_steps, val_loss=val, tokens_per_s=speed)
-                self.copy(one_line(shown, run.verdict or ""))
-
-    def action_stop(self) -> None:
-        """Stop the run under the cursor."""
-        from workbench.runs import launch
-
-        self._do("stopping", launch.stop)
-
-    def action_resume(self) -> None:
-        """Resume the run under the cursor."""
-        from workbench.runs import launch
-
-        self._do("resumed", launch.resume)
-
-    def _do(self, said: str, act: Callable[[Path], object]) -> None:
-        if run_dir := self._current():
-            self._act(run_dir, f"{said} {run_dir.name}", act)
-        else:
-            self.say("no run under the cursor", wrong=True)
-
-    def _act(self, run_dir: Path, said: str, act: Callable[[Path], object]) -> None:
-        def acted() -> str:
-            act(run_dir)
-            return said
-
-        self.in_thread(acted, lambda done: self.look_again() if done else None)
 
     def look_again(self) -> None:
         """List runs and queue anew; called in a thread."""
@@ -338,19 +213,40 @@ class RunsScreen(QueueKeys):
 
     def chosen_runs(self) -> list[Path]:
         """The marked runs, or the one under the cursor."""
-        return [Path(key) for key in self.marked] or [run for run in [self._current()] if run]
+        return [Path(key) for key in self.marked] or [Path(run.run) for run in [self.current] if run]
 
-    def _current(self) -> Path | None:
+    @property
+    def current(self) -> RunSummary | None:
+        """The run under the cursor."""
         key = self.query_one(Table).current_key
-        return Path(key) if key else None
+        return next((run for run in self.runs or [] if run.run == key), None)
+
+    def moved(self, old: Path, new: Path | None) -> None:
+        """A mark goes with its run."""
+        super().moved(old, new)
+        if (colour := self.marked.pop(str(old), None)) is not None and new is not None:
+            self.marked[str(new)] = colour
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Keys that would do nothing stay out of the footer."""
+        if self.is_mounted:
+            box = self.query_one("#filter", Input)
+            if action == "filter" and box.has_focus:
+                return False
+            if action == "clear_filter":
+                return box.has_class("-shown") or bool(self.marked)
+        return super().check_action(action, parameters)
 
     def _show(self) -> None:
         runs = self.runs or []
         wanted = self.query_one("#filter", Input).value.strip()
         shown = runs if self._passed is None else [run for run in runs if run.run in self._passed]
         here = {run.run for run in runs}
-        self.marked = [key for key in self.marked if key in here]
-        self.query_one(Table).show({run.run: self._row(run) for run in shown})
+        self.marked = {key: colour for key, colour in self.marked.items() if key in here}
+        colours, now, theme = self._colours(), self.bench.clock(), self.app.theme_variables
+        ordered = sorted(shown, key=ORDERS[self.order])  # type: ignore[arg-type]
+        rows = {run.run: row(run, now, self.queue_state, theme, colours.get(run.run)) for run in ordered}
+        self.query_one(Table).show(rows)
         self.set_class(not shown, "-empty")
         if shown and self.focused is None:  # an empty table is not there to take it
             self.call_after_refresh(self.query_one(Table).focus)
@@ -358,6 +254,8 @@ class RunsScreen(QueueKeys):
         states = [state for state in STATE_SIGNS if any(run.state == state for run in runs)]
         parts = [f"{sum(run.state == s for run in runs)} {s}" for s in states]
         found = f"{len(shown)} of {len(runs)} runs" if wanted else f"{len(runs)} run{'s' * (len(runs) != 1)}"
+        if self.order != next(iter(ORDERS)):
+            parts.append(self.order)
         if self.marked:
             parts.append(f"{len(self.marked)} marked")
         line = Content.styled("  ".join([found, *parts]), "$text-muted")
@@ -368,35 +266,15 @@ class RunsScreen(QueueKeys):
             line = Content.styled(plain(self._wrong), "$text-error")
         self.query_one("#summary", Static).update(line)
 
-    def _row(self, run: RunSummary) -> list[str | Text]:
-        fraction = run.step / run.max_steps if run.max_steps else None
-        colour = self.app.theme_variables.get(STATE_COLOURS.get(run.state, "$")[1:], "")
-        style = colour[:7] if colour.startswith("#") else ""
-        from workbench.plot import PALETTE  # NumPy comes with it, as it does with the runs
+    def _colours(self) -> dict[str, tuple[int, int, int]]:
+        """The colours of the marked runs, as in their comparison."""
+        if not self.marked:
+            return {}
+        from workbench.plot import GREY, PALETTE  # NumPy comes with it, as it does with the runs
+        from workbench.widgets.chart import painted
 
-        name: str | Text = run.name
-        if run.run in self.marked:  # in the colour that it has in the comparison
-            rgb = PALETTE[self.marked.index(run.run) % len(PALETTE)]
-            name = Text(f"● {run.name}", "rgb({},{},{})".format(*rgb))
-        return [
-            name,
-            Text(f"{STATE_SIGNS.get(run.state, '?')} {self._state(run)}", style),
-            "" if fraction is None else f"{bar(fraction, 4)} {fraction:4.0%}",
-            count(run.step) if run.step >= 100_000 else f"{run.step:,}",
-            loss(run.val_loss),
-            count(run.tokens_per_s),
-            _VERDICTS.get(run.verdict or "", (run.verdict or UNKNOWN).replace("_", " ")),
-            run.note,
-            duration(max(0.0, self.bench.clock() - run.created)),
-        ]
-
-    def _state(self, run: RunSummary) -> str:
-        """A run that was never started waits at a place of the queue, was refused by it, or is merely made."""
-        if run.state != "queued":
-            return run.state
-        if (place := self.queue_state.places.get(run.name)) is not None:
-            return f"queue {place}"
-        return "refused" if run.name in self.queue_state.refused else "made"
+        colours = {key: PALETTE[n] if n < len(PALETTE) else GREY for key, n in self.marked.items()}
+        return {key: painted(colour, self.app) for key, colour in colours.items()}
 
     def _hint(self, filtered: bool) -> Content:
         if self.runs is None:

@@ -64,6 +64,7 @@ class Statement(Input):
 class SqlPane(Pane):
     """Statements over the shards the pane was opened on."""
 
+    TITLE = "SQL"
     BINDINGS = bindings(SQL)
 
     def __init__(self, *, id: str) -> None:

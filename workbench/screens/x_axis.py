@@ -9,6 +9,7 @@ import numpy as np
 
 from workbench.plot import GREEN, GREY, PURPLE, VERMILION, FloatArray, Mark
 from workbench.runs.history import History
+from workbench.widgets.format import count
 
 AXES = ("step", "tokens", "epoch", "time")
 _UNITS = ((3600.0, "hours"), (60.0, "minutes"))
@@ -37,28 +38,32 @@ class XAxis:
     end: float
 
     @classmethod
-    def of(cls, history: History, name: str) -> XAxis:
-        """The axis ``name`` of a run."""
+    def of(cls, history: History, name: str, longest: float = 0.0) -> XAxis:
+        """The axis ``name`` of a run; ``longest``: seconds that the time axis holds at least, by which its unit is
+        chosen."""
         steps, end = history.steps["step"], horizon(history)
-        rows, unit = steps, "step"
+        rows: FloatArray | None = steps
+        unit = "step"
         if name in ("tokens", "epoch") and np.isfinite(history.steps[name]).sum() > 1:
             rows, unit = history.steps[name], name
-        elif name == "time" and np.isfinite(history.steps["time"]).sum() > 1:
-            times = history.steps["time"]
-            began = history.start.get("time")
-            first = float(began) if isinstance(began, (int, float)) else float(np.nanmin(times))
-            rows = np.maximum(0.0, times - min(first, float(np.nanmin(times))))
-            longest = float(np.nanmax(rows))
+        elif name == "time" and (rows := seconds(history)) is not None:
+            longest = max(longest, float(np.nanmax(rows)))
             scale, unit = next((u for u in _UNITS if longest >= 2 * u[0]), (1.0, "seconds"))
             rows = rows / scale
         else:
-            name = "step"
+            name, rows = "step", steps
         known = np.isfinite(rows)
         known_steps, known_at = np.append(0.0, steps[known]), np.append(0.0, rows[known])
         if name != "step":
             known_at = np.maximum.accumulate(known_at)
             end = _round_up(end * known_at[-1] / max(1.0, known_steps[-1]))
         return cls(name, unit, known_steps, known_at, rows, end)
+
+    def told(self, place: float) -> str:
+        """A place in words: step 2,000, or 16.5M tokens."""
+        if self.name == "step":
+            return f"step {place:,.0f}"
+        return f"{count(place) if self.name == 'tokens' else f'{place:,.4g}'} {self.unit}"
 
     def place(self, steps: FloatArray | float) -> FloatArray:
         """Places of steps, between those that are known; beyond them as fast as the run went until there."""
@@ -67,6 +72,16 @@ class XAxis:
             return wanted
         beyond = wanted * (self.at[-1] / max(1.0, self.steps[-1]))
         return np.where(wanted > self.steps[-1], beyond, np.interp(wanted, self.steps, self.at))
+
+
+def seconds(history: History) -> FloatArray | None:
+    """Seconds since the start at each row of the steps, NaN where not known; None where hardly any is."""
+    times = history.steps["time"]
+    if np.isfinite(times).sum() < 2:
+        return None
+    began = history.start.get("time")
+    first = float(began) if isinstance(began, (int, float)) else math.inf
+    return np.asarray(np.maximum(0.0, times - min(first, float(np.nanmin(times)))))
 
 
 def horizon(history: History) -> float:

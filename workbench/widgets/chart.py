@@ -7,15 +7,31 @@ from dataclasses import dataclass
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
+from textual.app import App
 from textual.geometry import Region, Size
 from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from workbench.plot import BLUE, GREEN, ORANGE, RGB, SKY, VERMILION, Row, canvas
+from workbench.plot import BLUE, GREEN, GREY, ORANGE, PURPLE, RGB, SKY, VERMILION, Row, canvas
 
-# On a light background the palette's light colours give way to its darker ones.
-_ON_LIGHT: dict[RGB, RGB] = {SKY: BLUE, ORANGE: VERMILION, GREEN: (0, 110, 80)}
+# The palette on a light background, and on terminals of sixteen colours. tests/workbench/test_colours.py holds that all
+# six stay apart for colour-blind readers too.
+ON_LIGHT: dict[RGB, RGB] = {
+    SKY: (29, 103, 146), ORANGE: (209, 132, 30), GREEN: (23, 172, 122), PURPLE: (88, 38, 71), VERMILION: (120, 37, 7),
+    BLUE: (0, 0, 191),
+}  # fmt: skip
+OF_SIXTEEN: dict[RGB, RGB] = {
+    SKY: (0, 170, 170), ORANGE: (170, 85, 0), GREEN: (0, 170, 0), PURPLE: (170, 0, 170), VERMILION: (170, 0, 0),
+    BLUE: (85, 85, 255), GREY: (85, 85, 85),
+}  # fmt: skip
+
+
+def painted(rgb: RGB, app: App[object]) -> RGB:
+    """A colour of the palette as this terminal and theme show it best."""
+    if app.console.color_system == "standard" and not app.is_headless:
+        return OF_SIXTEEN.get(rgb, rgb)
+    return rgb if app.current_theme.dark else ON_LIGHT.get(rgb, rgb)
 
 
 class ChartView(Widget, can_focus=True):
@@ -59,6 +75,7 @@ class ChartView(Widget, can_focus=True):
         self.hint = hint
         self.repainted = 0  # rows painted again so far: what a live update costs
         self._rows: list[Row] = []
+        self._painted_for = ""  # theme of the strips
         self._strips: list[Strip] = []
 
     def show(self, rows: list[Row]) -> None:
@@ -126,17 +143,17 @@ class ChartView(Widget, can_focus=True):
         self.post_message(self.Resized(self, self.size))
 
     def notify_style_update(self) -> None:
-        """A new theme may need other colours."""
+        """A new theme may need other colours; most new styles are those of the focus, and do not."""
         super().notify_style_update()
-        self._strips = [self._strip(row) for row in self._rows]
+        if (theme := self.app.theme) != self._painted_for:
+            self._painted_for = theme
+            self._strips = [self._strip(row) for row in self._rows]
 
     def _strip(self, row: Row) -> Strip:
-        light = not self.app.current_theme.dark
         segments = []
         for text, rgb in row:
-            if rgb is not None and light:
-                rgb = _ON_LIGHT.get(rgb, rgb)
-            segments.append(Segment(text, None if rgb is None else Style.parse("rgb({},{},{})".format(*rgb))))
+            style = None if rgb is None else Style.parse("rgb({},{},{})".format(*painted(rgb, self.app)))
+            segments.append(Segment(text, style))
         return Strip(segments)
 
 

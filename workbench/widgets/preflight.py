@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from textual.widgets import Static
 
 from workbench.text import plain
 from workbench.widgets.format import UNKNOWN, count, duration, share, size
-from workbench.widgets.sheet import Sheet
+from workbench.widgets.sheet import Sheet, beside
 
 
 class Plan(Protocol):
@@ -65,49 +65,70 @@ class Preflight(VerticalScroll, can_focus=True):
     Preflight > Static { height: auto; }
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: Callable[[int], Content] = lambda width: Content("")  # the sheet, of so many cells
+
     def compose(self) -> ComposeResult:
         """One sheet."""
         yield Sheet(id="preflight-sheet")
 
     def show(self, plan: Plan, basis: Basis) -> None:
         """Show what the plan implies."""
-        tokens = f"{count(basis.unique_tokens)} unique tokens" if basis.unique_tokens else basis.note
-        available = plan.memory_available
-        taken = "" if available is None else f"of {size(available)} ({share(plan.memory / available)})"
-        effective: list[tuple[str, str, str]] = []
-        if basis.effective_tokens:
-            passes = plan.total_tokens / basis.effective_tokens
-            effective = [("", f"{passes:,.2f}", f"over {count(basis.effective_tokens)} effective unique tokens")]
-        rows: list[tuple[str, str, str]] = [
-            ("shards", str(basis.shards), tokens),
-            ("parameters", count(plan.parameters), f"at 20 tokens each: {count(20 * plan.parameters)}"),
-            ("tokens", count(plan.total_tokens), f"{plan.max_steps:,} steps of {plan.tokens_per_step:,}"),
-            ("epochs", UNKNOWN if plan.epochs is None else f"{plan.epochs:,.2f}", _epoch_basis(basis)),
-            *effective,
-            ("final loss", basis.loss or UNKNOWN, basis.loss_basis),
-            ("memory", size(plan.memory), taken),
-            ("time", duration(plan.seconds), f"on {plain(basis.device)}"),
-        ]
-        if plan.cooldown_steps is not None:
-            rows.insert(3, ("cooldown", f"{plan.cooldown_steps:,}", "last steps, in which the learning rate falls"))
-        lines = [
-            Content.assemble(
-                (f"{label:<12}", "$text-muted"), (value, "bold"), (f"  {note}" if note else "", "$text-muted")
-            )
-            for label, value, note in rows
-        ]
-        nothing = () if basis.shards else ("no shards: 1 opens Data, space selects there, l comes back",)
-        lines += [Content.styled(plain(line), "$text-accent") for line in basis.proposal]
-        for warning in (*nothing, *plan.warnings, *basis.warnings):
-            lines.append(Content.styled(f"! {plain(warning)}", "$text-warning"))
-        self._sheet(Content("\n").join(lines))
+        self._lay_out(lambda width: sheet(plan, basis, width))
 
     def wrong(self, text: str) -> None:
         """Say why there is no plan."""
-        self._sheet(Content.styled(plain(text), "$text-error"))
+        self._lay_out(lambda width: Content.styled(plain(text), "$text-error"))
 
-    def _sheet(self, content: Content) -> None:
-        self.query_one("#preflight-sheet", Static).update(content)
+    def on_resize(self) -> None:
+        """Wrap anew."""
+        self._lay_out(self._shown)
+
+    def _lay_out(self, shown: Callable[[int], Content]) -> None:
+        self._shown = shown
+        width = max(20, self.scrollable_content_region.width)
+        self.query_one("#preflight-sheet", Static).update(shown(width))
+
+
+def sheet(plan: Plan, basis: Basis, width: int) -> Content:
+    """What a plan implies, as text of so many cells: what would reach the goal, figures, warnings."""
+    tokens = f"{count(basis.unique_tokens)} unique tokens" if basis.unique_tokens else basis.note
+    available = plan.memory_available
+    taken = "" if available is None else f"of {size(available)} ({share(plan.memory / available)})"
+    effective: list[tuple[str, str, str]] = []
+    if basis.effective_tokens:
+        passes = plan.total_tokens / basis.effective_tokens
+        effective = [("", f"{passes:,.2f}", f"over {count(basis.effective_tokens)} effective unique tokens")]
+    rows: list[tuple[str, str, str]] = [
+        ("shards", str(basis.shards), tokens),
+        ("parameters", count(plan.parameters), f"at 20 tokens each: {count(20 * plan.parameters)}"),
+        ("tokens", count(plan.total_tokens), f"{plan.max_steps:,} steps of {plan.tokens_per_step:,}"),
+        ("epochs", UNKNOWN if plan.epochs is None else f"{plan.epochs:,.2f}", _epoch_basis(basis)),
+        *effective,
+        ("final loss", basis.loss or UNKNOWN, basis.loss_basis),
+        ("memory", size(plan.memory), taken),
+        ("time", duration(plan.seconds), f"on {plain(basis.device)}"),
+    ]
+    if plan.cooldown_steps is not None:
+        rows.insert(3, ("cooldown", f"{plan.cooldown_steps:,}", "last steps, in which the learning rate falls"))
+    lines = [
+        beside(
+            Content.styled(f"{label:<12}", "$text-muted"),
+            Content.assemble((value, "bold"), (f"  {note}" if note else "", "$text-muted")),
+            width,
+        )
+        for label, value, note in rows
+    ]
+    goal = [
+        beside(Content("  " if i else ""), Content.styled(plain(line), "$text-accent"), width)
+        for i, line in enumerate(basis.proposal)
+    ]
+    nothing = () if basis.shards else ("no shards: 1 opens Data, space selects there, l comes back",)
+    warned = (*nothing, *plan.warnings, *basis.warnings)
+    mark = Content.styled("! ", "$text-warning")
+    lines += [beside(mark, Content.styled(plain(warning), "$text-warning"), width) for warning in warned]
+    return Content("\n").join([*goal, *lines])
 
 
 def _epoch_basis(basis: Basis) -> str:

@@ -54,6 +54,7 @@ class RunStatus:
     doing: str = ""  # a phase before the first step, or why it ended
     system: str = ""  # how busy the machine is, if the run says so
     reading: bool = False  # a first look is shown: the steps are being read
+    stalled: float = 0.0  # seconds since it last got on, where that is long for it
     lost: bool = False  # the newest step's loss is not finite
     bits_per_byte: float = math.nan  # of the held-out text
 
@@ -91,7 +92,9 @@ class RunHeader(Widget):
         colour = STATE_COLOURS.get(status.state, "")
         line = Content.styled(f"{STATE_SIGNS.get(status.state, '?')} {status.state}", f"bold {colour}")
         where = f"step {status.step:,}" + (f"/{status.max_steps:,}" if status.max_steps else "")
-        if status.state == "running" and math.isfinite(status.eta):
+        if status.stalled:
+            line += Content.styled(f"  nothing for {duration(status.stalled)}", "bold $text-warning")
+        elif status.state == "running" and math.isfinite(status.eta):
             where += f"  ETA {duration(status.eta)}"
         fraction = min(1.0, status.step / status.max_steps) if status.max_steps else math.nan
         if math.isfinite(fraction):

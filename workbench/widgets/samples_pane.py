@@ -7,53 +7,29 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
 
 from engine.events import number
 from workbench.text import plain
-from workbench.widgets.sheet import Sheet
+from workbench.widgets.text_pane import TextPane
 
 _LONGEST = 4000  # characters shown of one text
 
 
-class SamplesPane(VerticalScroll, can_focus=True):
+class SamplesPane(TextPane):
     """``show`` takes ``sample`` events, in order (``engine.events``)."""
-
-    DEFAULT_CSS = """
-    SamplesPane { scrollbar-gutter: stable; }
-    SamplesPane > Static { width: 1fr; height: auto; padding: 0 1; }
-    """
-    BINDINGS = [
-        Binding("j", "scroll_down", "Down", show=False),
-        Binding("k", "scroll_up", "Up", show=False),
-        Binding("g", "scroll_home", "Top", show=False),
-        Binding("G", "scroll_end", "End", show=False),
-    ]
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.samples: Sequence[Mapping[str, Any]] = ()
 
-    def compose(self) -> ComposeResult:
-        """One sheet of text."""
-        yield Sheet("")
-
     def show(self, samples: Sequence[Mapping[str, Any]]) -> None:
         """Show these samples."""
         self.samples = samples
-        self._lay_out()
+        self.lay_out()
 
-    def on_resize(self) -> None:
-        """Wrap anew."""
-        self._lay_out()
-
-    def _lay_out(self) -> None:
-        width = max(20, self.scrollable_content_region.width - 2)
-        self.query_one(Static).update(Content("\n").join(list(lines(self.samples, width))))
+    def lines(self, width: int) -> Iterator[Content]:
+        return lines(self.samples, width)
 
 
 def lines(samples: Sequence[Mapping[str, Any]], width: int) -> Iterator[Content]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textual.content import Content
 from textual.visual import VisualType
 from textual.widgets import Static
 
@@ -18,3 +19,10 @@ class Sheet(Static):
         """Show another text."""
         self._layout_updates += 1
         super().update(content, layout=layout)
+
+
+def beside(label: Content, text: Content, width: int) -> Content:
+    """``text`` behind ``label``, wrapped to ``width`` cells; its further lines begin below the first."""
+    indent = label.cell_length
+    first, *others = text.wrap(max(10, width - indent)) or [Content("")]
+    return Content("\n").join([label + first, *(Content(" " * indent) + line for line in others)])

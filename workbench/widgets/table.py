@@ -26,6 +26,7 @@ class Column:
         width: cells; 0 shares what the other columns leave.
         right: holds numbers.
         hide_below: left out where the table is narrower than this.
+        style: of the heading; "" for the table's own.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Column:
     width: int = 0
     right: bool = False
     hide_below: int = 0
+    style: str = ""
 
 
 class Table(DataTable[Text], inherit_bindings=False):
@@ -48,7 +50,7 @@ class Table(DataTable[Text], inherit_bindings=False):
     ]
 
     def __init__(self, columns: Sequence[Column], *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes, cursor_type="row", cursor_foreground_priority="renderable")
+        super().__init__(id=id, classes=classes, cursor_type="row", cursor_foreground_priority="css")
         self.all_columns = tuple(columns)
         self._laid_out: tuple[tuple[str, int], ...] = ()
         self._content: dict[str, Sequence[str | Text]] = {}
@@ -67,7 +69,9 @@ class Table(DataTable[Text], inherit_bindings=False):
         self.clear(columns=True)
         for column, (_, cells) in zip(visible, wanted, strict=True):
             self.add_column(
-                Text(column.label, justify="right" if column.right else "left"), key=column.key, width=cells
+                Text(plain(column.label), column.style, justify="right" if column.right else "left"),
+                key=column.key,
+                width=cells,
             )
         self._fill(current, scroll)
 

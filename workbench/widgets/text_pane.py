@@ -1,0 +1,45 @@
+"""A pane of text that scrolls, by arrows and vim's keys, and is wrapped anew when its width changes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.widgets import Static
+
+from workbench.widgets.sheet import Sheet
+
+
+class TextPane(VerticalScroll, can_focus=True):
+    """Subclasses say in ``lines`` what it shows, and call ``lay_out`` when that changes."""
+
+    DEFAULT_CSS = """
+    TextPane { scrollbar-gutter: stable; }
+    TextPane > Static { width: 1fr; height: auto; padding: 0 1; }
+    """
+    BINDINGS = [
+        Binding("j", "scroll_down", "Down", show=False),
+        Binding("k", "scroll_up", "Up", show=False),
+        Binding("g", "scroll_home", "Top", show=False),
+        Binding("G", "scroll_end", "End", show=False),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """One sheet of text."""
+        yield Sheet("")
+
+    def lines(self, width: int) -> Iterable[Content]:
+        """The text, wrapped to ``width`` cells."""
+        raise NotImplementedError
+
+    def on_resize(self) -> None:
+        """Wrap anew."""
+        self.lay_out()
+
+    def lay_out(self) -> None:
+        """Show the text as it is now."""
+        width = max(20, self.scrollable_content_region.width - 2)
+        self.query_one(Static).update(Content("\n").join(list(self.lines(width))))
