@@ -137,6 +137,14 @@ class Terminal:
             assert time.monotonic() < end, f"waited {seconds} s for {wanted!r}: {self.text[-2000:]}"
             time.sleep(0.05)
 
+    def settle(self, quiet: float = 0.4, seconds: float = 15.0) -> None:
+        """Wait until nothing was written for a while."""
+        end, seen, since = time.monotonic() + seconds, -1, time.monotonic()
+        while time.monotonic() < end and (len(self._output) != seen or time.monotonic() - since < quiet):
+            if len(self._output) != seen:
+                seen, since = len(self._output), time.monotonic()
+            time.sleep(0.05)
+
     def close(self) -> None:
         """The line is gone: the terminal hangs up."""
         if self._open:
