@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from engine.signals import Signals
+from engine.text import Safe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -100,4 +101,5 @@ def _use(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = Safe(sys.stdout), Safe(sys.stderr)
     sys.exit(main())

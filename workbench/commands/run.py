@@ -112,7 +112,7 @@ def stop(args: argparse.Namespace) -> int:
     follower = Follower(run_dir)
     follower.poll()
     answer = {"run": str(run_dir), "state": follower.state(), "step": follower.history.step}
-    print(json.dumps(answer) if args.json else f"{run_dir.name} {answer['state']} at step {answer['step']}")
+    print(json.dumps(answer) if args.json else f"{plain(run_dir.name)} {answer['state']} at step {answer['step']}")
     return 0
 
 
@@ -150,7 +150,8 @@ def watch(run_dir: Path, to: TextIO = sys.stderr, interval: float = 0.5) -> int:
                 break
             time.sleep(interval)
     except KeyboardInterrupt:
-        print(f"left running: {run_dir.name}; gptbench stop {run_dir.name} ends it", file=sys.stderr)
+        name = plain(run_dir.name)
+        print(f"left running: {name}; gptbench stop {name} ends it", file=sys.stderr)
         return 0
     state, ending = follower.state(), follower.history.stop or {}
     if state in ("failed", "dead"):
@@ -188,4 +189,4 @@ def options_text() -> str:
 
 
 def _say(args: argparse.Namespace, run_dir: Path) -> None:
-    print(json.dumps({"run": str(run_dir)}) if args.json else run_dir, flush=True)
+    print(json.dumps({"run": str(run_dir)}) if args.json else plain(run_dir), flush=True)
