@@ -35,8 +35,9 @@ STEERS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u200e\u200f\u2066
 _OURS = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-OQ-Z\\^_=>78]|[()].)|\r|\x07|\x08")
 _STYLES = re.compile(r"\x1b\[(?!38;5;196;4242)[\d;]*m")  # of tables and bars that commands draw
 _FOREIGN = [
-    "\x1b[38;5;196;4242m", "\x1b[42;42H", f"52;c;{CLIPBOARD}", f"8;;{EVIL}", "qz owned\x07", "notify;qz;owned",
-    "\x1b[6n", "\x1bP$qm", "\x1b]10;?", *"\x85\x9b\x9c\x9d\u2028\u202e\u2066\u2069\u200f", "\x08\x08\x0b",
+    "\x1b[38;5;196;4242m", "\x1b[42;42H", f"\x1b]52;c;{CLIPBOARD[:-2]}", f"\x1b]8;;{EVIL}", "\x1b]0;qz",
+    "\x1b]777;notify;qz", "\x1b[6n", "\x1bP$qm", "\x1b]10;?",
+    *"\x85\x9b\x9c\x9d\u2028\u202e\u2066\u2069\u200f", "\x08\x08",
 ]  # fmt: skip
 
 

@@ -116,7 +116,7 @@ def build(base: Path, payload: str) -> World:
     imported.mkdir()
     (imported / "events.jsonl").write_bytes((other / "events.jsonl").read_bytes())
     fact = f"value = {toml(text('fa'))}, source = {toml(text('fa'))}"
-    (imported / "facts.toml").write_text(f"[facts]\noptimizer = {{ {fact} }}\nschedule = {{ {fact} }}\n")
+    (imported / "facts.toml").write_text(f"[facts]\noptimizer = {{ {fact} }}\n")
     logs = base / "logs"
     logs.mkdir()
     csv, jsonl, log = (logs / f"{named('ln')}.{kind}" for kind in ("csv", "jsonl", "log"))

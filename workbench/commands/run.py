@@ -33,7 +33,11 @@ def workbench(args: argparse.Namespace) -> int:
 
     app = GptbenchApp(runs_root(args.runs), data_paths=args.data)
     app.run(mouse=not args.no_mouse)
-    return app.return_code or 0
+    # All is saved, and workers end with this process. Python's own end would list on the terminal what of DuckDB's its
+    # threads still hold.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(app.return_code or 0)
 
 
 def _serve(args: argparse.Namespace) -> int:

@@ -67,7 +67,7 @@ class Table(DataTable[Text], inherit_bindings=False):
         self.clear(columns=True)
         for column, (_, cells) in zip(visible, wanted, strict=True):
             self.add_column(
-                Text(column.label, justify="right" if column.right else "left"), key=column.key, width=cells
+                Text(plain(column.label), justify="right" if column.right else "left"), key=column.key, width=cells
             )
         self._fill(current, scroll)
 
