@@ -40,13 +40,15 @@ class Table:
                 self.reached[door, sink] += 1
                 self.held[door, sink] += bool(without_effect)
 
+    def total(self) -> int:
+        """Texts that reached a sink."""
+        return self.reached.total()
+
     def lines(self) -> list[str]:
         """Rows of doors, columns of sinks: "texts without effect of texts that reached it"."""
         sinks = list(dict.fromkeys(sink for _, sink in sorted(self.reached)))
-        doors = [
-            door for door in [*DOORS, *{d: 0 for d, _ in self.reached}] if any((door, s) in self.reached for s in sinks)
-        ]
-        doors = list(dict.fromkeys(doors))
+        known = dict.fromkeys([*DOORS, *(door for door, _ in self.reached)])
+        doors = [door for door in known if any((door, sink) in self.reached for sink in sinks)]
         width, columns = max(len(DOORS.get(door, door)) for door in doors), [max(9, len(sink)) for sink in sinks]
         rows = [" " * width + "  " + "  ".join(sink.rjust(w) for sink, w in zip(sinks, columns, strict=True))]
         for door in doors:
