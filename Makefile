@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test check e2e faults slow fuzz fuzz-long bench screens setup clean
+.PHONY: demo test check e2e faults hostile slow fuzz fuzz-long bench screens setup clean
 
 setup: $(READY)
 
@@ -37,11 +37,16 @@ e2e: $(READY)
 
 # The real programs under faults, and how many were survived: the engine killed at many moments, disks filled …
 faults: $(READY)
-	$(BIN)/python -m pytest -n 2 --least-faults=550 tests/faults
+	$(BIN)/python -m pytest -n 2 --least-faults=680 tests/faults
+
+# Hostile text by every door, and a table of the sinks it reached without effect.
+hostile: $(READY)
+	@command -v chromium >/dev/null || { echo "make hostile needs chromium: apt-get install chromium" >&2; exit 1; }
+	$(BIN)/python -m pytest -n 2 --least-hostile=1500 tests/hostile
 
 # What else takes minutes.
 slow: $(READY)
-	$(BIN)/python -m pytest -m slow --ignore=tests/faults
+	$(BIN)/python -m pytest -m slow --ignore=tests/faults --ignore=tests/hostile
 
 # Hostile bytes for as long as it takes: FUZZ examples of each test (the short form runs with the others).
 FUZZ ?= 20000

@@ -44,6 +44,10 @@ class FileIdentity:
         """As plain JSON values."""
         return asdict(self)
 
+    def same_bytes(self, other: FileIdentity) -> bool:
+        """Whether both hold the same, wherever they lie and whenever they were written."""
+        return (self.size, self.footer, self.rows) == (other.size, other.footer, other.rows)
+
 
 def expand(paths: Sequence[str | Path]) -> list[str]:
     """Files, folders (searched through for ``*.parquet``) and globs → sorted absolute paths, each file once.

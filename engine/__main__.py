@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engine import ahead
 from engine.signals import Signals
+from engine.text import Safe
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -112,4 +113,5 @@ def _use(given: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = Safe(sys.stdout), Safe(sys.stderr)
     sys.exit(main())

@@ -29,6 +29,7 @@ from engine.errors import RunError
 POLL = 0.1  # seconds
 PAUSES = (2.0, 10.0, 30.0)  # before a remote shard is tried again
 PATIENCE = 120.0  # seconds that another rank waits to hear that a shard is left out
+AS_IT_WAS = "the run began with this shard: resume once it is as it was, or start a new run"
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -167,6 +168,9 @@ class Feed:
             at += 1
 
         for pack in self._packed([self.shards[n].path for n in todo], on_error=failed):
+            shard = self.shards[todo[at]]
+            if not pack.identity.same_bytes(shard.identity):
+                raise RunError(f"{shard.path}: the shard was replaced while the run went on; {AS_IT_WAS}")
             self._put(todo[at], pack)
             at += 1
 
@@ -196,7 +200,7 @@ class Feed:
         except ShardError:
             same = False
         if not same:
-            raise RunError(f"{error}; the run began with this shard: resume once it is as it was, or start a new run")
+            raise RunError(f"{error}; {AS_IT_WAS}")
         with self._talking:
             self._left_out.append((shard.path, str(error)))
             self._skip(shard.path, str(error))

@@ -92,7 +92,8 @@ def alive(run_dir: str | Path) -> bool | None:
     if process.get("host") != socket.gethostname():
         return None
     pid = process.get("pid")
-    return isinstance(pid, int) and pid > 0 and start_time(pid) == process.get("start_time")
+    began = start_time(pid) if isinstance(pid, int) and pid > 0 else None
+    return began is not None and began == process.get("start_time")
 
 
 def _boot_id() -> str:

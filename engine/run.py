@@ -267,10 +267,12 @@ def _refuse_other(run_dir: Path) -> None:
         raise RunError(f"{run_dir}: process {other.get('pid')} runs it already; stop that one first")
     if alive is None:
         try:
-            age = time.time() - (run_dir / events.FILE_NAME).stat().st_mtime
+            os.utime(run_dir / process.LOCK)  # the time of the file system's own clock, which stamped the events
+            now = (run_dir / process.LOCK).stat().st_mtime
+            age = now - (run_dir / events.FILE_NAME).stat().st_mtime
         except OSError:
             return
-        if age < QUIET and not _stopped(run_dir):
+        if abs(age) < QUIET and not _stopped(run_dir):
             raise RunError(
                 f"{run_dir}: seems to run on {other.get('host')}: its last event is {age:.0f} s old, no stop among "
                 f"them; stop it there, or wait {QUIET:.0f} s after its end"

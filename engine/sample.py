@@ -26,6 +26,7 @@ from engine import checkpoint, config, device
 from engine.attention import alibi_slopes, rotary
 from engine.errors import RunError
 from engine.model import GPT, Block
+from engine.text import safe
 
 if TYPE_CHECKING:
     import tiktoken
@@ -139,11 +140,6 @@ def pieces(encoding: tiktoken.Encoding, tokens: Iterator[int]) -> Iterator[str]:
             yield safe(text)
     if text := decoder.decode(b"", final=True):
         yield safe(text)
-
-
-def safe(text: str) -> str:
-    """Text in which nothing steers a terminal: control, formatting and bidirectional characters become �."""
-    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 
 @torch.no_grad()

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from workbench.text import plain
 
@@ -25,20 +26,28 @@ first steps:
 """
 
 
+class Parser(argparse.ArgumentParser):
+    """An argument may be the name of a file that somebody else chose (``gptbench data stats *``)."""
+
+    def error(self, message: str) -> NoReturn:
+        """As argparse, which shows it as it is."""
+        super().error(f"{plain(message)}; {self.prog} --help lists what there is")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="gptbench",
         description="A terminal workbench for people who pre-train small GPTs. Without a verb it opens the workbench.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
-    runs = argparse.ArgumentParser(add_help=False)
+    runs = Parser(add_help=False)
     runs.add_argument(
         "--runs", metavar="DIR", default=argparse.SUPPRESS, help="runs folder (else $GPTBENCH_RUNS, else ./runs)"
     )
-    as_json = argparse.ArgumentParser(add_help=False)
+    as_json = Parser(add_help=False)
     as_json.add_argument("--json", action="store_true", help="answer as JSON")
     parser.add_argument("--runs", metavar="DIR", default=None, help="runs folder (else $GPTBENCH_RUNS, else ./runs)")
     parser.add_argument("--data", metavar="PATH", action="append", default=[], help="shards the workbench opens on")

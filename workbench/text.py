@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 # C0 and C1 controls, DEL, bidirectional overrides and isolates, line and paragraph separators, surrogates, tags.
 _UNSAFE = re.compile(
@@ -18,6 +19,18 @@ def plain(text: object, *, lines: bool = False) -> str:
     """
     shown = _UNSAFE.sub(_symbol, str(text))
     return shown if lines else shown.replace("\n", "␊").replace("\t", "␉")
+
+
+def quoted(text: object) -> str:
+    """``text`` as one word of a shell's line. What could steer the terminal that shows the line stands in ``$'…'``."""
+    word = str(text)
+    if plain(word) == word:
+        return shlex.quote(word)
+    return "$'" + "".join(c if plain(c) == c and c not in "\\'" else _bytes(c) for c in word) + "'"
+
+
+def _bytes(character: str) -> str:
+    return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
 
 
 def _symbol(match: re.Match[str]) -> str:

@@ -15,7 +15,8 @@ from data.encoding import load as load_encoding
 from engine import config
 from engine.__main__ import main
 from engine.model import GPT
-from engine.sample import Cache, Choice, continuation, generate, pieces, safe
+from engine.sample import Cache, Choice, continuation, generate, pieces
+from engine.text import safe
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "gpt2": {},

@@ -15,6 +15,7 @@ import pytest
 
 from engine import process
 from engine.config import resolve
+from tests.counting import Counting
 from tests.engine.conftest import TINY, cache, shard
 from tests.faults.programs import engine
 from tests.faults.tally import Table, Tally
@@ -22,31 +23,14 @@ from tests.faults.tally import Table, Tally
 __all__ = ["cache", "shard"]  # fixtures that pytest finds here
 
 MakeRun = Callable[..., Path]
-_table = Table()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--least-faults", type=int, default=0, help="fail where fewer faults than these were injected")
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    if report.when == "teardown":
-        _table.add(report.user_properties)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if _table.injected:
-        terminalreporter.section("faults")
-        for line in _table.lines():
-            terminalreporter.write_line(line)
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    least = session.config.getoption("--least-faults", 0)
-    if not hasattr(session.config, "workerinput") and _table.injected.total() < least:
-        print(f"\n{_table.injected.total()} faults were injected, {least} were to be", flush=True)
-        session.exitstatus = 1
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(Counting(config, Table(), "faults", "--least-faults"))
 
 
 @pytest.fixture

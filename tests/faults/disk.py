@@ -23,6 +23,7 @@ class Disk:
     path: Path
     limit: int | None
     mounted: bool
+    _over: bool = False
 
     def grow(self) -> None:
         """Make room."""
@@ -31,21 +32,41 @@ class Disk:
         self.limit = None
 
     def read_only(self, on: bool = True) -> None:
-        """Refuse writing, or allow it again."""
-        if self.mounted:
-            assert _root("mount", "-o", f"remount,{'ro' if on else 'rw'}", str(self.path))
-        else:
+        """Refuse writing, or allow it again. A file that a program holds open for writing goes on being written."""
+        if not self.mounted:
             for folder in [self.path, *(p for p in self.path.rglob("*") if p.is_dir())]:
                 folder.chmod(0o500 if on else 0o700)
+        elif self._over:
+            assert _root("umount", "-l", str(self.path))
+            self._over = False
+        elif not _root("mount", "-o", f"remount,{'ro' if on else 'rw'}", str(self.path)):  # busy: over it, read-only
+            assert _root("mount", "--bind", str(self.path), str(self.path))
+            assert _root("mount", "-o", "remount,bind,ro", str(self.path))
+            self._over = True
+
+    @property
+    def _away(self) -> Path:
+        return self.path.with_name(f"{self.path.name}-away")
 
     def vanish(self) -> None:
         """Be gone, while programs still hold files open in it."""
         if self.mounted:
+            self._away.mkdir()
+            assert _root("mount", "--bind", str(self.path), str(self._away))
             assert _root("umount", "-l", str(self.path))
-            self.mounted = False
         else:
-            self.path.rename(self.path.with_name(f"{self.path.name}-gone"))
+            self.path.rename(self._away)
             self.path.mkdir()
+
+    def back(self) -> None:
+        """Be there again, with all that it held."""
+        if self.mounted:
+            assert _root("mount", "--bind", str(self._away), str(self.path))
+            assert _root("umount", "-l", str(self._away))
+            self._away.rmdir()
+        else:
+            self.path.rmdir()
+            self._away.rename(self.path)
 
     @property
     def reason(self) -> str:
@@ -62,8 +83,10 @@ def disk(path: Path, size: int = ROOMY) -> Iterator[Disk]:
     try:
         yield made
     finally:
+        if made._away.exists():
+            made.back()
+        made.read_only(False)
         if made.mounted:
-            made.read_only(False)
             _root("umount", "-l", str(path))
 
 

@@ -121,20 +121,33 @@ class Terminal:
                 return
 
     @property
+    def output(self) -> str:
+        """All that was written, sequences and all."""
+        return self._output.decode("utf-8", "replace")
+
+    @property
     def text(self) -> str:
         """All that was written, without the sequences that place and colour it."""
-        return re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_]|[()].)", "", self._output.decode("utf-8", "replace"))
+        return re.sub(r"\x1b(\[[0-?]*[ -/]*[@-~]|[@-Z\\-_]|[()].)", "", self.output)
 
     def press(self, keys: str) -> None:
         """Type."""
         os.write(self._master, keys.encode())
 
-    def wait_for(self, wanted: str, seconds: float = 120.0) -> None:
-        """Wait until a text was written."""
+    def wait_for(self, wanted: str, seconds: float = 120.0, *, raw: bool = False) -> None:
+        """Wait until a text was written; ``raw``: or a sequence."""
         end = time.monotonic() + seconds
-        while wanted not in self.text:
+        while wanted not in (self.output if raw else self.text):
             assert self.process.poll() is None, f"it ended ({self.process.returncode}): {self.text[-2000:]}"
             assert time.monotonic() < end, f"waited {seconds} s for {wanted!r}: {self.text[-2000:]}"
+            time.sleep(0.05)
+
+    def settle(self, quiet: float = 0.4, seconds: float = 15.0) -> None:
+        """Wait until nothing was written for a while."""
+        end, seen, since = time.monotonic() + seconds, -1, time.monotonic()
+        while time.monotonic() < end and (len(self._output) != seen or time.monotonic() - since < quiet):
+            if len(self._output) != seen:
+                seen, since = len(self._output), time.monotonic()
             time.sleep(0.05)
 
     def close(self) -> None:

@@ -53,6 +53,10 @@ class Table:
                 self.injected[kind] += 1
                 self.survived[kind] += bool(survived)
 
+    def total(self) -> int:
+        """Faults that were injected."""
+        return self.injected.total()
+
     def lines(self) -> list[str]:
         """The table: what was survived, in all and by kind."""
         total, kept = self.injected.total(), self.survived.total()

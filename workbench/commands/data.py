@@ -35,7 +35,7 @@ def stats(args: argparse.Namespace) -> int:
         near = "exact" if args.exact else "estimate"
         result = statistics(catalogue, exact_tokens=args.exact, near=near, on_progress=tell)
     if args.json:
-        print(json.dumps(result.to_dict(), ensure_ascii=False))
+        print(json.dumps(result.to_dict()))
     elif result.files:
         print_statistics(result)
     for problem in result.errors:
@@ -77,7 +77,7 @@ def pack(args: argparse.Namespace) -> int:
             )
         )
     if args.json:
-        print(json.dumps(_packs_as_json(packs, errors), ensure_ascii=False))
+        print(json.dumps(_packs_as_json(packs, errors)))
     elif packs:
         _print_packs(packs)
     for problem in errors:

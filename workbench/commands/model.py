@@ -38,7 +38,8 @@ def branch(args: argparse.Namespace) -> int:
         raise UserError(str(error)) from None
     if not args.no_start:
         launch.start(made)
-    print(json.dumps({"run": str(made), "branched_from": str(run_dir), "step": args.from_step}) if args.json else made)
+    answer = {"run": str(made), "branched_from": str(run_dir), "step": args.from_step}
+    print(json.dumps(answer) if args.json else plain(made))
     return watch(made) if args.wait and not args.no_start else 0
 
 

@@ -19,7 +19,7 @@ from workbench.probes.judge import Result
 from workbench.probes.site import NoProbe
 from workbench.runs.read import read_run
 from workbench.runs.store import find_run, runs_root
-from workbench.text import plain
+from workbench.text import plain, quoted
 
 STOP_SECONDS = 120.0
 _LOOK = 0.3  # seconds between two looks at the arms
@@ -53,7 +53,11 @@ def probe(args: argparse.Namespace) -> int:
         under_way = True
     if under_way:
         if args.detach:
-            print(json.dumps({"run": str(run_dir), "cause": ranked.id}) if args.json else f"started: {run_dir.name}")
+            print(
+                json.dumps({"run": str(run_dir), "cause": ranked.id})
+                if args.json
+                else f"started: {plain(run_dir.name)}"
+            )
             return 0
         _follow(run_dir, args)
         known = results.settle(run_dir).get(ranked.id)
@@ -143,7 +147,7 @@ def _answer(args: argparse.Namespace, run_dir: Path, result: Result) -> int:
     print(f"{word} {result.cause}: {plain(result.why)}.")
     print(f"cost: {result.cost_measured:.1%} of the run's compute, {result.seconds:.1f} s of steps and evaluations")
     if result.confirmed is None:
-        print(f"more may tell: gptbench probe {run_dir.name} {result.cause} --budget {min(1.0, 2 * BUDGET):g}")
+        print(f"more may tell: gptbench probe {quoted(run_dir.name)} {result.cause} --budget {min(1.0, 2 * BUDGET):g}")
     return 0
 
 

@@ -53,7 +53,7 @@ def add(args: argparse.Namespace) -> int:
     run_dir = create(config, args)
     place = queue.add(root, run_dir)
     pid = queue.start(root)
-    print(json.dumps({"run": str(run_dir), "place": place, "pid": pid}) if args.json else run_dir)
+    print(json.dumps({"run": str(run_dir), "place": place, "pid": pid}) if args.json else plain(run_dir))
     return 0
 
 

@@ -34,7 +34,11 @@ def workbench(args: argparse.Namespace) -> int:
 
     app = GptbenchApp(runs_root(args.runs), data_paths=args.data)
     app.run(mouse=not args.no_mouse)
-    return app.return_code or 0
+    # All is saved, and workers end with this process. Python's own end would list on the terminal what of DuckDB's its
+    # threads still hold.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(app.return_code or 0)
 
 
 def _serve(args: argparse.Namespace) -> int:
@@ -113,7 +117,7 @@ def stop(args: argparse.Namespace) -> int:
     follower = Follower(run_dir)
     follower.poll()
     answer = {"run": str(run_dir), "state": follower.state(), "step": follower.history.step}
-    print(json.dumps(answer) if args.json else f"{run_dir.name} {answer['state']} at step {answer['step']}")
+    print(json.dumps(answer) if args.json else f"{plain(run_dir.name)} {answer['state']} at step {answer['step']}")
     return 0
 
 
@@ -151,7 +155,8 @@ def watch(run_dir: Path, to: TextIO = sys.stderr, interval: float = 0.5) -> int:
                 break
             time.sleep(interval)
     except KeyboardInterrupt:
-        print(f"left running: {run_dir.name}; gptbench stop {run_dir.name} ends it", file=sys.stderr)
+        name = plain(run_dir.name)
+        print(f"left running: {name}; gptbench stop {name} ends it", file=sys.stderr)
         return 0
     state, ending = follower.state(), follower.history.stop or {}
     if state in ("failed", "dead"):
@@ -197,4 +202,4 @@ def options_text() -> str:
 
 
 def _say(args: argparse.Namespace, run_dir: Path) -> None:
-    print(json.dumps({"run": str(run_dir)}) if args.json else run_dir, flush=True)
+    print(json.dumps({"run": str(run_dir)}) if args.json else plain(run_dir), flush=True)

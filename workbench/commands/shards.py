@@ -81,7 +81,7 @@ def recipe(args: argparse.Namespace) -> int:
         if planned is not None:
             epochs, effective = choice.epochs(planned)
             answer |= {"planned_tokens": planned, "epochs": epochs, "effective_epochs": effective}
-        print(json.dumps(answer, ensure_ascii=False))
+        print(json.dumps(answer))
     else:
         print_choice(choice, planned)
     return _complain_all(choice.errors)
@@ -130,7 +130,7 @@ def pack(args: argparse.Namespace) -> int:
              "tokens": len(p.tokens)}
             for split, p in packs
         ]  # fmt: skip
-        print(json.dumps({"packs": listed, **choice.to_dict(), "errors": _errors_as_json(errors)}, ensure_ascii=False))
+        print(json.dumps({"packs": listed, **choice.to_dict(), "errors": _errors_as_json(errors)}))
     else:
         print_choice(choice, None)
         print(f"\nin {plain(folders[TRAIN])} and {plain(folders[HELD_OUT])}; train on them with")
@@ -157,7 +157,7 @@ def fetch(args: argparse.Namespace) -> int:
             "dataset": got.dataset, "revision": got.revision, "config": got.config, "folder": str(got.folder),
             "files": got.files, "available": got.available, "bytes": got.bytes, "errors": _errors_as_json(got.errors),
         }  # fmt: skip
-        print(json.dumps(answer, ensure_ascii=False))
+        print(json.dumps(answer))
     elif got.files:
         print(f"{len(got.files):,} of {got.available:,} shards, {size(got.bytes)}, in {plain(got.folder)}")
         print(f"look into them with: gptbench data stats {plain(got.folder)}")
@@ -208,7 +208,6 @@ def _print_json(result: Result) -> None:
                 "capped": result.capped,
                 "seconds": round(result.seconds, 3),
             },
-            ensure_ascii=False,
         )
     )
 

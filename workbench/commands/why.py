@@ -38,7 +38,7 @@ def explain(args: argparse.Namespace) -> int:
         except OSError as error:  # a full or read-only disk: the answer is given all the same
             print(f"gptbench: {plain(error.filename)}: cannot be kept: {error.strerror}", file=sys.stderr)
     if args.json:
-        print(json.dumps(answer, indent=1, ensure_ascii=False, allow_nan=False))
+        print(json.dumps(answer, indent=1, allow_nan=False))
         return 0
     print("\n".join(report_lines(diagnosis, source.history, _width())))
     return 0
@@ -67,7 +67,7 @@ def export(args: argparse.Namespace) -> int:
         every = (source.history, source.facts, diagnosis, source.name)
         text = page(parts(*every), source.name) if args.html else summary(*every)
         if args.json:
-            print(json.dumps({"summary": text}, ensure_ascii=False))
+            print(json.dumps({"summary": text}))
         else:
             sys.stdout.write(text)
         return 0

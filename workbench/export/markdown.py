@@ -38,6 +38,13 @@ def escape(text: object) -> str:
     return _SPECIAL.sub(r"\\\1", html.escape(plain(text), quote=False))
 
 
+def _code(text: str) -> str:
+    """Foreign text as code inside a line: its mark is longer than any that stands in the text."""
+    shown = plain(text)
+    mark = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
+    return f"{mark}{shown}{mark}" if len(mark) == 1 else f"{mark} {shown} {mark}"
+
+
 def parts(history: History, facts: Facts, diagnosis: Diagnosis, name: str = "run") -> Iterator[str | Figure]:
     """The summary in order: pieces of markdown, and charts."""
     yield "\n".join([*_head(diagnosis, name), *_facts(facts)])
@@ -159,7 +166,7 @@ def _cause(number: int, cause: RankedCause) -> Iterator[str]:
         yield f"- no short experiment settles it; what would: {escape(cause.instead)}"
     elif cause.confirmed is None and cause.probe is not None:
         cost = f"{cause.probe.cost_fraction:.1%} of the compute so far"
-        how = f"`{plain(cause.probe_command)}` ({cost})" if cause.probe_command else escape(cause.probe.refused)
+        how = f"{_code(cause.probe_command)} ({cost})" if cause.probe_command else escape(cause.probe.refused)
         yield f"- experiment that would settle it: {escape(cause.probe.what)}: {how}"
     yield ""
 
@@ -173,7 +180,7 @@ def _advice(d: Diagnosis) -> Iterator[str]:
     for number, cause in enumerate(d.to_fix, start=1):
         yield f"{number}. {escape(cause.assessment.fix)} {_gain(cause.assessment.gain)}"
         if cause.fix_command:
-            yield f"   `{plain(cause.fix_command)}`"
+            yield f"   {_code(cause.fix_command)}"
     if d.probable:
         yield ""
     known = [v for v in d.levers if v.gain is not None]

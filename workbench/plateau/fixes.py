@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from workbench.probes.site import Site
+from workbench.text import quoted
 
 NEW_RUN = ("restart", "data", "eval")
 
@@ -49,12 +49,12 @@ def fix_of(kind: str, sets: Mapping[str, Any], from_step: int | None, site: Site
 
 def command_of(fix: Fix, run_dir: Path | None, name: str = "RUN") -> str:
     """The command that does a fix; "" where there is none."""
-    sets = " ".join(f"--set {shlex.quote(text)}" for text in set_texts(fix.sets))
+    sets = " ".join(f"--set {quoted(text)}" for text in set_texts(fix.sets))
     if fix.kind == "branch" and fix.step is not None:
-        return f"gptbench branch {shlex.quote(name)} --from-step {fix.step} {sets}".rstrip()
+        return f"gptbench branch {quoted(name)} --from-step {fix.step} {sets}".rstrip()
     if fix.kind not in ("branch", "restart"):
         return ""
-    config = "" if run_dir is None else f" --config {shlex.quote(_from_here(run_dir / 'config.toml'))}"
+    config = "" if run_dir is None else f" --config {quoted(_from_here(run_dir / 'config.toml'))}"
     shards = " OTHER_SHARDS" if fix.more else "" if config else " SHARDS"
     return f"gptbench train{shards}{config} {sets}".rstrip()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from workbench.probes import results as results_module
 from workbench.probes.design import design
 from workbench.probes.judge import Result
 from workbench.probes.site import Site, visit
+from workbench.text import quoted
 
 CONFIRMED, REFUTED = 0.97, 0.03  # what a cause's probability is moved to, at least and at most
 _WEIGHT = 6.0  # log-odds of an experiment's word, above any reading of the curves
@@ -73,4 +73,4 @@ class Plans:
         """What to type for a probe."""
         if probe is None or probe.refused or self._run_dir is None:
             return ""
-        return f"gptbench probe {shlex.quote(self._run_dir.name)} {cause}"
+        return f"gptbench probe {quoted(self._run_dir.name)} {cause}"

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from data.packed import default_cache
-from workbench.runs.columns import Columns, Folded
-from workbench.runs.history import EVAL_FIELDS, History
+from workbench.runs.columns import Columns
+from workbench.runs.history import History, Marks, evaluations
 
 WORTH = 16 << 20  # bytes of events from which on reading them again costs more than a glance
 _KEPT = 32  # runs
@@ -53,9 +53,11 @@ def save(events: Path, history: History, offset: int) -> None:
         arrays |= {"systems_pending": history.systems._pending}
         for nth, columns in enumerate(history.evals.values()):
             arrays[f"eval_{nth}"] = columns._data[:, : len(columns)]
+            arrays[f"eval_{nth}_pending"] = columns._pending
         about = {
             "version": _VERSION, "offset": offset, "identity": _identity(events, offset),
-            "splits": list(history.evals), "strides": [history.steps.stride, history.systems.stride],
+            "splits": list(history.evals),
+            "strides": [c.stride for c in (history.steps, history.systems, *history.evals.values())],
             "start": history.start, "stop": history.stop, "system": history.system, "events": history.version,
             "last_time": None if math.isnan(history.last_time) else history.last_time,
             "got_on": None if math.isnan(history.got_on) else history.got_on,
@@ -74,29 +76,25 @@ def save(events: Path, history: History, offset: int) -> None:
 
 def _restored(about: dict[str, Any], kept: Any) -> History:
     history = History()
-    for columns, name, stride in zip(
-        (history.steps, history.systems), ("steps", "systems"), about["strides"], strict=True
-    ):
-        _refill(columns, kept[name])
-        columns._pending, columns.stride = _checked(columns, kept[f"{name}_pending"]), int(stride)
+    names = ["steps", "systems"]
     for nth, split in enumerate(about["splits"]):
-        history.evals[split] = Columns(EVAL_FIELDS)
-        _refill(history.evals[split], kept[f"eval_{nth}"])
+        history.evals[split] = evaluations()
+        names.append(f"eval_{nth}")
+    every = (history.steps, history.systems, *history.evals.values())
+    for columns, name, stride in zip(every, names, about["strides"], strict=True):
+        Columns._write(columns, _checked(columns, kept[name]))
+        columns._pending, columns.stride = _checked(columns, kept[f"{name}_pending"]), int(stride)
     history.start, history.stop, history.system = about["start"], about["stop"], about["system"]
     history.version = int(about["events"])
     history.last_time, history.got_on = (
         math.nan if about[name] is None else float(about[name]) for name in ("last_time", "got_on")
     )
     for name in _MARKS:
-        setattr(history, name, list(about["marks"][name]))
+        setattr(history, name, Marks(about["marks"][name]))
     return history
 
 
-def _refill(columns: Columns, rows: np.ndarray) -> None:
-    Columns._write(columns, _checked(columns, rows))
-
-
-def _checked(columns: Folded | Columns, rows: np.ndarray) -> np.ndarray:
+def _checked(columns: Columns, rows: np.ndarray) -> np.ndarray:
     """Raises ValueError where the rows are not those of such columns (kept by another version)."""
     if rows.ndim != 2 or len(rows) != len(columns.fields) or rows.dtype != np.float64:
         raise ValueError("not these columns")

@@ -26,7 +26,34 @@ _MEANS = ("loss", "lr", "grad_norm", "clipped", "step_time", "data_wait", "token
 _QUIET = 60.0  # seconds
 _FIRST_STEP = 1800.0
 _RECENT = 2000  # steps whose pauses say how long one may be
-MAX_MARKS = 10_000  # checkpoints, warnings and samples kept; a log of billions of lines must not fill memory
+MAX_MARKS = 10_000  # events of a kind that are kept; a log of billions of lines must not fill memory
+MAX_TEXT = 8 << 20  # characters in all events of a kind
+
+
+class Marks(list[dict[str, Any]]):
+    """Events of one kind, in order: the newest, at most ``MAX_MARKS`` of them and about ``MAX_TEXT`` characters."""
+
+    def __init__(self, events: Iterable[dict[str, Any]] = ()) -> None:
+        super().__init__()
+        self._size = 0
+        for event in events:
+            self.add(event)
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Take in the newest."""
+        self.append(event)
+        self._size += _size(event)
+        while len(self) > MAX_MARKS or (self._size > MAX_TEXT and len(self) > 1):
+            self._size -= _size(self.pop(0))
+
+    def cut_after(self, step: float) -> None:
+        """Drop those above a step, and those that name none."""
+        self[:] = [event for event in self if number(event, "step") <= step]
+        self._size = sum(map(_size, self))
+
+
+def _size(event: dict[str, Any]) -> int:
+    return sum(len(value) if isinstance(value, str) else len(str(value)) for value in event.values())
 
 
 class History:
@@ -36,8 +63,8 @@ class History:
         start: fields of the (last) ``start`` event, or {}.
         stop: fields of the ``stop`` event if the run ended and was not resumed since, else None.
         steps: training steps (``STEP_FIELDS``), in order of step; a resume has replaced what came after its step.
-            Beyond ``columns.MAX_ROWS`` steps a row is several (``columns.Folded``); evaluations never are.
-        evals: split → evaluations (``EVAL_FIELDS``).
+            Beyond ``columns.MAX_ROWS`` steps a row is several (``columns.Folded``).
+        evals: split → evaluations (``EVAL_FIELDS``), never averaged: beyond as many, every second one is dropped.
         resumes, checkpoints, warnings, samples, phases, noise_scales: those events, in order.
         system: newest ``system`` event, or {}; systems: all of them (``SYSTEM_FIELDS``), in order of time.
         got_on: Unix seconds of the newest event but ``system``, which the engine writes even where its loop hangs.
@@ -49,13 +76,13 @@ class History:
         self.start: dict[str, Any] = {}
         self.stop: dict[str, Any] | None = None
         self.steps = Folded(STEP_FIELDS, _MEANS, ("loss", "grad_norm"))
-        self.evals: dict[str, Columns] = {}
-        self.resumes: list[dict[str, Any]] = []
-        self.checkpoints: list[dict[str, Any]] = []
-        self.warnings: list[dict[str, Any]] = []
-        self.samples: list[dict[str, Any]] = []
-        self.phases: list[dict[str, Any]] = []
-        self.noise_scales: list[dict[str, Any]] = []
+        self.evals: dict[str, Folded] = {}
+        self.resumes = Marks()
+        self.checkpoints = Marks()
+        self.warnings = Marks()
+        self.samples = Marks()
+        self.phases = Marks()
+        self.noise_scales = Marks()
         self.system: dict[str, Any] = {}
         self.systems = Folded(SYSTEM_FIELDS, SYSTEM_FIELDS[1:], ())
         self.last_time = self.got_on = math.nan
@@ -83,7 +110,7 @@ class History:
             case "eval":
                 split = str(event.get("split", "heldout"))
                 if split in self.evals or len(self.evals) < 16:
-                    self._insert(self.evals.setdefault(split, Columns(EVAL_FIELDS)), EVAL_FIELDS, event)
+                    self._insert(self.evals.setdefault(split, evaluations()), EVAL_FIELDS, event)
             case "start":
                 self.start, self.stop = event, None
             case "resume":
@@ -95,9 +122,8 @@ class History:
                 if moment > (before := self.systems.last("time")) or (math.isnan(before) and math.isfinite(moment)):
                     self.systems.append(number(event, name) for name in SYSTEM_FIELDS)
             case "checkpoint" | "warning" | "sample" | "phase" | "noise_scale" as kind:
-                marks: list[dict[str, Any]] = getattr(self, f"{kind}s")
-                marks.append(event)
-                del marks[:-MAX_MARKS]
+                marks: Marks = getattr(self, f"{kind}s")
+                marks.add(event)
 
     def apply_steps(self, rows: FloatArray) -> bool:
         """Take in many steps at once: float64 [len(STEP_FIELDS), n]. False, and nothing is taken in, where they are
@@ -149,11 +175,11 @@ class History:
         if math.isnan(step):
             return
         self.stop = None
-        self.resumes.append(event)
+        self.resumes.add(event)
         for columns in (self.steps, *self.evals.values()):
             columns.cut_after(step)
         for marks in (self.checkpoints, self.samples):
-            marks[:] = [m for m in marks if number(m, "step") <= step]
+            marks.cut_after(step)
 
 
 def stalled_for(history: History, now: float, least: float = _QUIET) -> float:
@@ -174,4 +200,9 @@ def stalled_for(history: History, now: float, least: float = _QUIET) -> float:
     return silent if silent > longest else 0.0  # NaN, where no time is known, is not above
 
 
-_NO_EVALS = Columns(EVAL_FIELDS)
+def evaluations() -> Folded:
+    """Columns for the evaluations of one split."""
+    return Folded(EVAL_FIELDS, (), ())
+
+
+_NO_EVALS = evaluations()

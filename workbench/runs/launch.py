@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shlex
 import shutil
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from engine.keep import FILE_NAME as KEEP_NAME
 from workbench.errors import UserError
 from workbench.runs import recipes
 from workbench.runs.store import state_of, summarise
+from workbench.text import quoted
 
 LOCK_SECONDS = 3.0
 LOG_NAME = "engine.log"
@@ -135,17 +135,17 @@ def refuse_uneven(config: Config, nodes: int) -> None:
 
 def command_lines(run_dir: Path, processes: int, nodes: int) -> list[str]:
     """How to start a run by hand: one shell line for this machine, or for each of several nodes and for Slurm."""
-    quoted = " ".join(
-        part if part.startswith("--rdzv-endpoint") else shlex.quote(part) for part in command(run_dir, processes, nodes)
+    line = " ".join(
+        part if part.startswith("--rdzv-endpoint") else quoted(part) for part in command(run_dir, processes, nodes)
     )
     if nodes == 1:
-        return [quoted]
+        return [line]
     first = 'MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)'
     slurm = (
-        f"sbatch --nodes={nodes} --ntasks-per-node=1 --gpus-per-node={processes} --output={run_dir / LOG_NAME} --wrap "
-        + shlex.quote(f"export {first}; srun {quoted}")
+        f"sbatch --nodes={nodes} --ntasks-per-node=1 --gpus-per-node={processes} "
+        f"--output={quoted(run_dir / LOG_NAME)} --wrap " + quoted(f"export {first}; srun {line}")
     )
-    return ["# on each node, MASTER_ADDR being the first one's address:", quoted, "# or under Slurm:", slurm]
+    return ["# on each node, MASTER_ADDR being the first one's address:", line, "# or under Slurm:", slurm]
 
 
 def environment() -> dict[str, str]:

@@ -147,7 +147,8 @@ def state_of(run_dir: Path, history: History | None = None) -> str:
         return reason if reason in ("finished", "stopped", "failed") else "stopped"
     if process.read(run_dir) is None and not history.start:
         return "queued"
-    if living is None and time.time() - _modified(run_dir) < _SILENCE:
+    # Of another host, whose clock may be ahead; far in the future is no sign of life.
+    if living is None and abs(time.time() - _modified(run_dir)) < _SILENCE:
         return "running"
     return "dead"
 

@@ -99,6 +99,7 @@ class WorkbenchScreen(Screen[None]):
 
     def copy(self, text: str) -> None:
         """Put text on the terminal's clipboard (OSC 52), and into a file for terminals that have none."""
+        text = plain(text)  # a name may hold what a shell obeys when it is pasted
         self.app.copy_to_clipboard(text)
         self._keep_copied(text)
 

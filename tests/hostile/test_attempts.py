@@ -1,0 +1,165 @@
+"""Attempts that are refused, counted: statements in the SQL console, pickles in place of a run's files, logs that would
+fill memory, and folders that others could read."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.data.test_console import REFUSED
+from tests.engine.conftest import cache, make_run, shard, write_shard
+from tests.faults.programs import GPTBENCH, engine, environment, gptbench
+from tests.faults.test_huge import peak
+from tests.hostile.table import Counted
+from tests.hostile.test_commands import said
+
+__all__ = ["cache", "make_run", "shard"]  # fixtures that pytest finds here
+pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
+GIB = 1 << 30
+MOST = 300 << 20  # bytes that reading a log may take
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files below a folder."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_sql(tmp_path: Path, counted: Counted) -> None:
+    """It can neither write, attach, install, nor read outside the selected shards."""
+    out = tmp_path / "out"
+    (out / "s").mkdir(parents=True)
+    one = write_shard(out / "s" / "a.parquet", ["one", "two"])
+    write_shard(out / "outside.parquet", ["secret"])
+    (out / "outside.csv").write_text("a\nsecret\n")
+    before = contents(out)
+    for statement in filter(None, REFUSED):
+        sql = statement.format(out=out, shard=one, url="http://127.0.0.1:9")
+        shown, code = said([*GPTBENCH, "data", "sql", str(one), "-q", sql], tmp_path)
+        lines = [line for line in shown.splitlines() if line.strip()]
+        harm = code != 1 or len(lines) != 1 or "secret" in shown.replace(sql, "") or contents(out) != before
+        counted.add("SQL statements", "refused", harm, (sql, code, shown))
+
+
+class Bomb:
+    """Unpickled, it leaves a file behind."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (f"touch '{self.canary}'",)
+
+
+def test_pickles(make_run: Callable[..., Path], tmp_path: Path, counted: Counted) -> None:
+    """In place of every file that a run, its checkpoints and its packs hold: none is unpickled."""
+    packs, canary = tmp_path / "packs", tmp_path / "canary"
+    trained = make_run("trained", data__cache=str(packs))
+    assert engine(trained).code == 0
+    bomb = pickle.dumps(Bomb(canary))
+    pickle.loads(bomb)
+    assert canary.exists(), "the bomb is none"
+    canary.unlink()
+    files = [path for path in contents(trained) if path.suffix not in (".log", ".lock") and path.name != ".lock"]
+    newest = max(path.parent.name for path in files if path.parent.parent.name == "checkpoints")
+    files = [path for path in files if path.parent.parent.name != "checkpoints" or path.parent.name == newest]
+    for file in [path.relative_to(tmp_path) for path in (*files, *contents(packs))]:
+        for payload in (bomb, b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+                        .ljust(117) + b"\n" + bomb):  # fmt: skip
+            root = tmp_path / "harmed"
+            shutil.copytree(trained, root / "trained")
+            shutil.copytree(packs, root / "packs")
+            (root / file).write_bytes(payload)
+            config, at = (root / "trained" / "config.toml").read_bytes(), str(root / "packs").encode()
+            (root / "trained" / "config.toml").write_bytes(config.replace(str(packs).encode(), at))
+            checkpoint = "checkpoints" in file.parts and payload is bomb
+            for words in (["export"], ["sample", "--tokens", "2"], ["branch", "--from-step", newest[-8:]]):
+                if words[0] != "export" and not checkpoint:
+                    continue
+                done = gptbench(
+                    words[0], "trained", *words[1:], "--runs", root, *(["--no-start"] * (words[0] == "branch"))
+                )
+                assert "Traceback" not in done.err, done
+            if checkpoint or (file.parts[0] == "packs" and payload is bomb):
+                assert "Traceback" not in engine(root / "trained").err
+            counted.add("pickles", "not loaded", canary.exists(), file)
+            canary.unlink(missing_ok=True)
+            shutil.rmtree(root)
+
+
+def line(kind: str, step: str, loss: str) -> str:
+    """A line of a log."""
+    forms = {"csv": "{},{}\n", "jsonl": '{{"step": {}, "loss": {}}}\n', "log": "iter {}: loss {}, time 10ms, mfu 30%\n"}
+    return forms[kind].format(step, loss)
+
+
+def logs(folder: Path) -> Iterator[Path]:
+    """Logs that would fill memory: lines of ten gigabytes, steps in billions, numbers that are none."""
+    good = range(1, 300)
+    lines = {
+        kind: "step,loss\n" * (kind == "csv") + "".join(line(kind, str(i), f"{5 - i / 300:.4f}") for i in good)
+        for kind in ("csv", "jsonl", "log")
+    }
+    for kind, head in lines.items():
+        path = folder / f"endless.{kind}"
+        path.write_bytes(
+            head.encode() + line(kind, "301", "1").partition(", time")[0].rstrip("}\n").encode() + b"1" * (1 << 20)
+        )
+        os.truncate(path, 10 * GIB)
+        yield path
+        path.unlink()
+        wild = ("nan", "inf", "-inf", "1e999", "-1e999", "9" * 5000, "1e-999", "0x1p3", "٣", "")
+        for name, steps in {
+            "billions": [10**9 * i for i in good], "beyond": [2**53 + 2**i for i in range(60)] + [10**400],
+            "back": [299 - i for i in good],
+        }.items():  # fmt: skip
+            path = folder / f"{name}.{kind}"
+            path.write_text(head + "".join(line(kind, str(step), "3.5") for step in steps))
+            yield path
+        path = folder / f"nan.{kind}"
+        path.write_text(head + "".join(line(kind, str(300 + i), wild[i % len(wild)]) for i in range(200_000)))
+        yield path
+        path.unlink()
+    deep = folder / "deep.jsonl"
+    deep.write_text(lines["jsonl"] + "[" * 900_000 + "\n" + '{"a":' * 100_000 + "\n")
+    yield deep
+
+
+def test_logs_that_would_fill_memory(tmp_path: Path, counted: Counted) -> None:
+    for log in logs(tmp_path):
+        # To read ten gigabytes takes its time: each kind of log once.
+        verbs = {"endless.log": ["import"], "endless.csv": ["explain"], "endless.jsonl": ["explain"]}
+        for verb in verbs.get(log.name, ["explain", "import"]):
+            done, most = peak([*GPTBENCH, verb, str(log), "--runs", str(tmp_path / "runs")])
+            harm = most > MOST or "Traceback" in done.stderr or done.returncode not in (0, 1)
+            counted.add(
+                "logs too large", "bounded", harm, (log.name, verb, done.returncode, most >> 20, done.stderr[-300:])
+            )
+        shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+
+
+def test_nobody_else_reads(tmp_path: Path, shard: Path, counted: Counted) -> None:
+    """Every folder that the programs make under an umask of 0: runs and their queue."""
+    runs = ["--runs", str(tmp_path / "runs")]
+    tiny = [w for s in ("model.preset=demo-1m", "model.n_layer=1", "model.n_embd=16", "model.n_head=2",
+                        "model.block_size=32", "train.micro_batch=2", "train.max_steps=2", "eval.documents=4",
+                        "eval.seen=3") for w in ("--set", s)]  # fmt: skip
+    log = tmp_path / "log.csv"
+    log.write_text("step,loss\n1,3\n2,2.9\n3,2.8\n")
+    for words in (["train", str(shard), "--wait", *tiny], ["train", str(shard), "--print-command", *tiny],
+                  ["import", str(log)], ["queue", "add", str(shard), *tiny]):  # fmt: skip
+        done = subprocess.run(
+            [*GPTBENCH, *words, *runs], env=environment(), capture_output=True, text=True, check=False, umask=0
+        )
+        assert done.returncode == 0, done
+    trained = next(path.parent for path in (tmp_path / "runs").rglob("checkpoints"))
+    gptbench("branch", trained.name, "--from-step", "2", "--set", "train.max_steps=4", "--no-start", *runs).ok()
+    for folder in (tmp_path / "runs").iterdir():
+        if folder.is_dir():
+            counted.add("folders of runs", "closed", bool(folder.stat().st_mode & 0o077), folder)
+    subprocess.run([*GPTBENCH, "queue", "stop", *runs], env=environment(), capture_output=True, check=False)
