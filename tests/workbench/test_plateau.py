@@ -70,7 +70,7 @@ def test_the_seed_run_with_its_facts_sits_at_its_expected_loss(shared: Path) -> 
     fresh, anneal = levers["fresh_data"], levers["anneal_to_zero"]
     assert fresh.gain is not None and fresh.gain.low < 0.03 < fresh.gain.high
     assert anneal.gain is not None and anneal.gain.low < 0.035 < anneal.gain.high
-    assert fresh.tier == anneal.tier > larger.tier  # their intervals overlap: no honest order
+    assert fresh.tier == anneal.tier == larger.tier  # at equal compute their intervals overlap: no honest order
 
 
 def test_missing_facts_are_null_never_guessed(shared: Path) -> None:

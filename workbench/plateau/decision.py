@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from workbench.plateau.evidence import Evidence, annealing_left
 from workbench.plateau.interval import Interval, as_dict
 from workbench.plateau.levers import Lever
 from workbench.plateau.rate import config_of
+from workbench.plateau.verdict import DIVERGING, NOT_ENOUGH, Verdict
 
 # Share of the propagated interval within which nine of ten ends lay: the 90% quantile of |error| / half width (split
 # conformal) over the runs named ``FITTED`` in ``tests/benchmarks/forecast.py``, which also judges it on other runs.
 WIDENING = 0.9
 ANNEALED = 0.02  # share of the peak below which there is nothing left to cool down
+WORTH = 0.005  # nats: less is not worth going on for (a 124M model's seeds differ by 0.002)
 EXPONENT = 0.5  # of the power law along which the run goes on: between the law's 0.37 and the 0.6 of published curves
 
 
@@ -94,28 +97,46 @@ def _annealed_within(e: Evidence) -> Interval:
     return Interval(low, mid, high)
 
 
-def decide(e: Evidence, levers: list[Lever], fixes: list[tuple[str, str, Interval | None, Action]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Fix:
+    """The fix of a probable cause: its id, what to do, its gain (None: not computable) and how it is done."""
+
+    id: str
+    text: str
+    gain: Interval | None
+    action: Action
+
+
+def decide(e: Evidence, verdict: Verdict, levers: list[Lever], fixes: list[Fix]) -> dict[str, Any]:
     """The ``decision`` of the report.
 
     Args:
-        levers: as ranked.
-        fixes: (id, fix, gain, action) of the causes more probable than not, first the likeliest.
+        levers: as ranked. fixes: of the causes more probable than not, in the order in which to undo them.
+
+    Returns:
+        ``continue``, ``cool_down_now`` and ``best_lever``, each with the final loss and the hours of a device that are
+        still to spend; ``accept``: why to stop here, None where that is not right; ``line``: what to do, one sentence.
     """
     planned = e.facts.number("max_steps")
     left = max(0.0, planned - e.step) if planned else None
-    go_on = None
-    if left is not None:
+    go_on = now = None
+    lost = verdict.name == DIVERGING  # no trend goes on from there
+    if left is not None and not lost:
         final = e.rate.final if e.rate is not None else None
         go_on = forecast(e, left, final, _planned(e, left))
-    cooldown = max(1.0, round(0.1 * e.step)) if can_cool_down(e) else None
-    now = None
+    cooldown = max(1.0, round(0.1 * e.step)) if can_cool_down(e) and not lost else None
     if cooldown is not None and e.rate is not None:
         now = forecast(e, cooldown, 0.0, 0.5 * e.rate.now * cooldown)
-    best = _best(e, levers, fixes, go_on, planned)
+    accept = None if lost else _accept(e, verdict, go_on, now, fixes)
+    best = _best(e, [] if lost else levers, fixes, go_on, planned, left)
+    hours = _hours(e, left), _hours(e, cooldown)
     return {
-        "continue": {"final_loss": as_dict(go_on), "gpu_hours": _hours(e, left), "steps": left},
-        "cool_down_now": {"final_loss": as_dict(now), "gpu_hours": _hours(e, cooldown), "steps": cooldown},
+        "continue": {"final_loss": as_dict(go_on), "gpu_hours": hours[0], "steps": left},
+        "cool_down_now": {"final_loss": as_dict(now), "gpu_hours": hours[1], "steps": cooldown},
         "best_lever": best,
+        "accept": accept,
+        "hours_of": hours_of(e),
+        "line": _line(e, fixes, accept, (go_on, left, hours[0]), (now, cooldown, hours[1])),
     }
 
 
@@ -124,33 +145,99 @@ def can_cool_down(e: Evidence) -> bool:
     return not e.ended and (e.rate is None or e.rate.share >= ANNEALED)
 
 
+def _accept(
+    e: Evidence, verdict: Verdict, go_on: Interval | None, now: Interval | None, fixes: list[Fix]
+) -> str | None:
+    """Why this loss is to be taken as it is; None where a fix is due, or going on gains something."""
+    if any(fix.action.kind != "stop" for fix in fixes) or verdict.name == NOT_ENOUGH or not math.isfinite(e.loss):
+        return None
+    if e.ended:
+        expected = e.level.loss
+        if expected is None or not e.main_is_heldout:
+            return f"the plan is done at {e.loss:.3f}, and nothing shows that anything held it back"
+        if e.above:
+            return None
+        side = "within" if e.loss >= expected.low else "below"
+        return f"the plan is done at {e.loss:.3f}, {side} what this size and these tokens give"
+    ends = [end for end in (go_on, now) if end is not None]
+    if ends and all(e.loss - end.mid < WORTH for end in ends):
+        most = max(e.loss - end.low for end in ends)
+        return f"neither going on nor cooling down gains more than {max(most, 0.0):.3f} nats"
+    return None
+
+
 def _best(
     e: Evidence,
     levers: list[Lever],
-    fixes: list[tuple[str, str, Interval | None, Action]],
+    fixes: list[Fix],
     go_on: Interval | None,
     planned: float | None,
+    left: float | None,
 ) -> dict[str, Any]:
-    """A probable cause is undone first; else the best tier of levers, if it stands alone."""
+    """A probable cause is undone first; else the lever that gains most at equal compute, and what it is tied with."""
     base = go_on or (Interval(e.loss, e.loss, e.loss) if math.isfinite(e.loss) else None)
     if fixes:
-        name, text, gain, action = fixes[0]
-        final = base - gain if base is not None and gain is not None else None
-        hours = _hours(e, planned) if action.kind in ("restart", "data") else None
-        return {"id": name, "text": text, "final_loss": as_dict(final), "gpu_hours": hours, "tied_with": []}
-    first = [v for v in levers if v.tier == 1 and v.gain is not None]
+        fix = fixes[0]
+        final = base - fix.gain if base is not None and fix.gain is not None else None
+        steps = {"restart": planned, "data": planned, "branch": left}.get(fix.action.kind)
+        return _lever(fix.id, fix.text, final, fix.gain, _hours(e, steps), [])
+    first = [v for v in levers if v.tier == 1 and v.compared is not None and v.compared.mid > 0]
     if not first:
-        return {"id": None, "text": "no figure for any lever", "final_loss": as_dict(None), "gpu_hours": None,
-                "tied_with": []}  # fmt: skip
+        text = "none pays at equal compute" if any(v.compared for v in levers) else "no figure for any lever"
+        return _lever(None, text, None, None, None, [])
     lever = first[0]
-    final = base - lever.gain if base is not None and lever.gain is not None else None
-    return {
-        "id": lever.id,
-        "text": lever.text,
-        "final_loss": as_dict(final),
-        "gpu_hours": None,
-        "tied_with": [v.id for v in first[1:]],
-    }
+    gain = lever.compared
+    steps = planned or float(e.step)
+    if lever.action.kind == "branch":
+        # What the plan's own annealing gains is in its forecast already.
+        known = annealing_left(e, e.rate.final) if go_on is not None and e.rate and e.rate.final is not None else None
+        if gain is not None and known is not None:
+            gain = Interval(*(max(a - b, 0.0) for a, b in zip(gain.ends, known.ends, strict=True)))
+        steps = float(lever.action.set.get("schedule.cooldown_steps", steps))
+    final = base - gain if base is not None and gain is not None else None
+    return _lever(lever.id, lever.text, final, gain, _hours(e, steps), [v.id for v in first[1:]])
+
+
+def _lever(
+    name: str | None, text: str, final: Interval | None, gain: Interval | None, hours: float | None, tied: list[str]
+) -> dict[str, Any]:
+    return {"id": name, "text": text, "final_loss": as_dict(final), "gain": as_dict(gain), "gpu_hours": hours,
+            "tied_with": tied}  # fmt: skip
+
+
+Choice = tuple[Interval | None, float | None, float | None]
+
+
+def _line(e: Evidence, fixes: list[Fix], accept: str | None, go_on: Choice, now: Choice) -> str:
+    """What to do, in one sentence."""
+    if accept is not None:
+        return f"Accept this floor and stop: {accept}."
+    if fixes:
+        return fixes[0].text
+    if e.ended:
+        return "The plan is done, above what size and tokens should give: see the causes, and whether the facts hold."
+    (plan, steps, hours), (cool, few, fewer) = go_on, now
+    if plan is None or cool is None:
+        known = "Continue as planned" if plan is not None else "Go on, and look again"
+        return f"{known}: nothing that is known speaks for anything else."
+    if plan.high < cool.low:
+        return "Continue as planned: it surely ends lower than cooling down now."
+    saved = "" if hours is None or fewer is None else f" ({hours - fewer:.3g} {hours_of(e)} less)"
+    if cool.high < plan.low:
+        return f"Cool down now: it surely ends lower than the plan{saved}."
+    if not few or not steps or few >= steps:
+        return "Continue as planned: cooling down now would end no lower, and takes no fewer steps."
+    return (
+        f"Continue as planned, or cool down now and stop: their ends cannot be told apart, and cooling down takes "
+        f"{few:,.0f} steps in place of {steps:,.0f}{saved}."
+    )
+
+
+def hours_of(e: Evidence) -> str:
+    """What the hours are hours of."""
+    if e.history.start.get("device") == "cpu":
+        return "CPU-hours"
+    return "GPU-hours" if e.facts["devices"] is not None else "hours"
 
 
 def _hours(e: Evidence, steps: float | None) -> float | None:
