@@ -130,7 +130,12 @@ def _anneal(e: Evidence) -> Lever:
     gain = annealing_left(e, 0.0)
     cooldown = max(1, round(0.2 * e.step))
     sets = {"schedule.kind": "wsd", "schedule.cooldown_steps": cooldown, "schedule.min_lr": 0.0}
-    left = f" (now {e.rate.share:.0%} of the peak)" if e.rate else " (the rate is unknown)"
+    left = " (the rate is unknown)"
+    if e.rate is not None:
+        plan = (
+            f"; the plan ends at {e.rate.final / e.rate.peak:.0%}" if e.rate.final is not None and not e.ended else ""
+        )
+        left = f" (now {e.rate.share:.0%} of the peak{plan})"
     return Lever("anneal_to_zero", f"annealing the learning rate to zero{left}", gain, gain, gain,
                  Action("branch", sets, e.step or None), 0.0)  # fmt: skip
 
