@@ -75,10 +75,11 @@ def _arms(site: Site, cause: str, experiment: Arms, budget: float) -> Design:
     per_step = base.tokens_per_step
     count = 2 * SEEDS
     documents, evaluated = _evaluated(site, budget * site.spent / count / 4)
-    room = (budget * site.spent - (count + 1) * FORWARD * evaluated) / count
+    evaluations = count + bool(kept.step)  # one of the checkpoint itself, where there is one
+    room = (budget * site.spent - evaluations * FORWARD * evaluated) / count
     steps = int(room / per_step) // QUANTUM * QUANTUM
     if steps < least:
-        need = (count * least * per_step + (count + 1) * FORWARD * evaluated) / site.spent
+        need = (count * least * per_step + evaluations * FORWARD * evaluated) / site.spent
         raise NoProbe(
             f"{budget:.0%} of the run's compute so far is {max(0, int(room / per_step))} steps an arm, too few to tell "
             f"anything: wait until it has trained longer, or allow more with --budget {need + 0.005:.2f}"
@@ -97,7 +98,7 @@ def _arms(site: Site, cause: str, experiment: Arms, budget: float) -> Design:
     each = (steps * per_step + FORWARD * evaluated) / site.spent
     folder = site.run_dir / "probes" / "arms"
     missing = sum(not (folder / arm.name / "evals" / _last(arm)).is_file() for arm in arms)
-    first = FORWARD * evaluated / site.spent
+    first = FORWARD * evaluated / site.spent if kept.step else 0.0
     healthy = full_cooldown(parameter_count(base.model))[0].high if experiment.calms else None
     return Design(
         cause, experiment, kept, site.spent, count * each + first, tuple(arms), steps, steps * per_step, None,
