@@ -117,7 +117,8 @@ def test_a_rate_is_probed_from_the_start_by_matched_short_runs(run_dir: Path) ->
         plain, third = ([e for e in arms[pair, changed] if e["event"] == "step"] for changed in (False, True))
         assert [e["step"] for e in plain] == [e["step"] for e in third] == list(range(1, answer["steps"] + 1))
         rates = [e["lr"] for e in plain]
-        assert max(rates) == rates[19] == pytest.approx(3e-3) and rates[0] < rates[19] and rates[-1] < 1.2e-4
+        assert max(rates) == pytest.approx(3e-3, rel=0.06) and abs(rates.index(max(rates)) - 19) <= 1
+        assert rates[0] < 3e-4 and rates[-1] < 1.2e-4
         assert [e["lr"] for e in third] == pytest.approx([r / 3 for r in rates])
         assert sum(e["step_tokens"] for e in plain) == sum(e["step_tokens"] for e in third) == answer["tokens"]
 
