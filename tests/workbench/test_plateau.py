@@ -294,3 +294,76 @@ def test_a_run_that_has_ended_is_not_told_to_cool_down(shared: Path) -> None:
     assert not any("cool down now" in line for line in report_lines(d, history))
     d, history = explain(shared / "seed/run.csv", *SEED)
     assert d.decision["cool_down_now"]["final_loss"]["mid"] is not None
+
+
+def test_the_decision_stands_above_the_causes_and_its_figures_agree(shared: Path) -> None:
+    d, history = explain(shared / "seed/run.csv", *SEED, "step_seconds=7.9", "devices=1")
+    lines = report_lines(d, history)
+    at = {lead: next(i for i, line in enumerate(lines) if line.startswith(lead)) for lead in ("Decision: ", "Why")}
+    assert at["Decision: "] < at["Why"]
+    told = d.decision
+    assert told["hours_of"] == "GPU-hours" and told["accept"] is None and "cannot be told apart" in told["line"]
+    assert told["continue"]["gpu_hours"] == pytest.approx(5500 * 7.9 / 3600, abs=1e-3)
+    assert told["cool_down_now"]["gpu_hours"] == pytest.approx(1450 * 7.9 / 3600, abs=1e-3)
+    best = told["best_lever"]  # at equal compute: the whole plan anew
+    assert best["id"] == "larger_model" and best["gpu_hours"] == pytest.approx(20_000 * 7.9 / 3600, abs=1e-3)
+    gain = told["continue"]["final_loss"]["mid"] - best["final_loss"]["mid"]
+    assert gain == pytest.approx(best["gain"]["mid"], abs=1e-3) and "anneal_to_zero" in best["tied_with"]
+    assert "tiny" in d.tldr and "fewer than 4 epochs" in d.missing["unique_tokens"]
+
+
+def test_a_floor_is_accepted_where_nothing_is_left_to_gain(shared: Path) -> None:
+    done, _ = explain(shared / "logs/llmc_124M_fineweb.log", "parameters=124e6", "tokens_per_step=524288")
+    assert done.decision["accept"] and done.decision["line"].startswith("Accept this floor and stop")
+    constant, _ = explain(
+        shared / "logs/curves/25M_constant_24000.csv", "parameters=25e6", "schedule=constant", "lr=3e-4",
+        "max_steps=24000",
+    )  # fmt: skip
+    assert constant.decision["accept"] is None and constant.decision["line"].startswith("Cool down from here")
+    wrong, _ = explain(shared / "seed/run.csv", *SEED, "parameters=400e6")
+    assert "above the loss expected" in wrong.tldr and "check parameters" in wrong.tldr
+
+
+def test_plan_and_cooldown_are_compared_by_what_they_do_not_share(shared: Path) -> None:
+    history, reader = read_history(shared / "logs/curves/100M_wsd_20000_24000.csv")
+    from tests.benchmarks.forecast import RUNS, until
+
+    cut = until(history, 14_400)
+    given = [parse_fact(text) for text in RUNS["curves/100M_wsd_20000_24000.csv"]]
+    d = diagnose(cut, override(facts_of_log(reader.facts, cut), given, cut))
+    told = d.decision
+    overlap = told["continue"]["final_loss"]["high"] >= told["cool_down_now"]["final_loss"]["low"]
+    assert overlap and told["line"].startswith("Continue as planned: it ends lower")
+
+
+def test_no_healthy_run_is_called_otherwise_as_it_grows(shared: Path) -> None:
+    assert (shared / "logs").is_dir()
+    from tests.benchmarks import alarms
+
+    found = [*alarms.published(), *alarms.suite()]
+    assert len(found) >= 160 and not [said for said in found if said.alarm]
+
+
+def test_another_kind_of_text_is_not_called_broken() -> None:
+    """A published 124M run on easier text ends at 2.2 where web text gives 3.4: neither is a fault."""
+    steps = np.arange(20, 7800, 20)
+    history = History.of(
+        {"event": "step", "step": int(s), "loss": 1.6 + 6 * (s / 20) ** -0.35, "lr": 6e-4, "tokens": float(s) * 524288}
+        for s in steps
+    )
+    facts = Facts()
+    facts.put("parameters", 124e6, "test")
+    derive(facts, history)
+    d = diagnose(history, facts)
+    assert d.evidence.expected.loss is not None and d.evidence.loss < d.evidence.expected.loss.low - 0.6
+    assert not d.probable
+
+
+@pytest.mark.parametrize("name", ["overfit-lr-too-high-diverged", "124M-1epoch-healthy", "repeat_40_epochs_dropout0.5"])
+def test_the_name_of_a_log_is_no_evidence(shared: Path, tmp_path: Path, name: str) -> None:
+    plain, _ = explain(shared / "seed/run.csv")
+    folder = tmp_path / name
+    folder.mkdir()
+    renamed = folder / f"{name}.csv"
+    renamed.write_bytes((shared / "seed/run.csv").read_bytes())
+    assert explain(renamed)[0].to_dict() == plain.to_dict()

@@ -228,6 +228,28 @@ def test_a_small_batch_at_the_rate_of_larger_ones_is_seen_directly() -> None:
     assert p(explain(replace(run, lr=5e-5)), "batch_too_small") < 0.4  # a rate that suits it
 
 
+def test_copies_and_passes_are_tied_where_nobody_counted_the_data() -> None:
+    hidden = explain(replace(REPEATED, hidden=True))
+    assert hidden.verdict.name == "overfitting" and hidden.causes[0].id == "data_repetition"
+    passes, copies = (next(c for c in hidden.causes if c.id == name) for name in ("data_repetition", "duplicates"))
+    assert passes.tied_with == ("duplicates",) and copies.tied_with == ("data_repetition",)
+    assert 0.5 < passes.probability < 0.7 and passes.probability + copies.probability < 1
+    told = explain(REPEATED)
+    assert p(told, "data_repetition") > 0.9 and not told.causes[0].tied_with
+
+
+def test_a_log_alone_shows_a_rate_that_moved_nothing() -> None:
+    def at(share: float) -> float:  # from ln V down by a tenth over the whole schedule
+        step = max(1, round(share * run.steps))
+        held, _ = losses(run, step, learning_rate(config(run), step) / run.lr)
+        return 10.83 - 0.9 * share**0.3 - held
+
+    run = Run(hidden=True, untrained=True, lr=1e-6, steps=2000, noise=0.001, seen=False)
+    d = explain(replace(run, extra=at, heldout_extra=at))
+    assert [c.id for c in d.probable] == ["lr_too_low"]
+    assert p(explain(run), "lr_too_low") < 0.2
+
+
 def test_broken_data() -> None:
     top = math.log(50304)
     run = Run(until=0.5)

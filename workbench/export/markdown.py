@@ -17,7 +17,7 @@ from workbench.export.figures import Figure, figures
 from workbench.plateau import advice
 from workbench.plateau.diagnose import Diagnosis, RankedCause
 from workbench.plateau.interval import Interval
-from workbench.plateau.report import bar, level_known
+from workbench.plateau.report import bar, expected, level_known
 from workbench.plateau.table import evidence_rows
 from workbench.plateau.verdict import DIVERGING
 from workbench.runs.facts import Fact, Facts
@@ -82,16 +82,11 @@ def _head(d: Diagnosis, name: str) -> Iterator[str]:
     yield ""
     yield f"**{d.verdict.name.replace('_', ' ')}**: {escape(d.verdict.why)}."
     yield ""
-    yield f"Expected loss: {_expected(d)}."
+    yield f"Expected loss: {escape(expected(d))}."
     e = d.evidence
     noise = "unknown" if e.noise.eval_se is None else f"{e.noise.eval_se:.4f} nats"
     yield f"Noise of an evaluation: {noise} ({escape(e.noise.basis)}). {level_known(d)}".rstrip()
     yield ""
-
-
-def _expected(d: Diagnosis) -> str:
-    expected = d.evidence.level
-    return escape(expected.basis if expected.loss is None else f"{expected.loss}, by {expected.basis}")
 
 
 def _facts(facts: Facts) -> Iterator[str]:

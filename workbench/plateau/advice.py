@@ -29,7 +29,7 @@ def levers(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[str],
 
     At equal compute, where they compare, tier by tier; then what more compute buys; then those without a figure.
     """
-    equal = [v for v in found if interval(v.get("gain_equal_compute")) and v["gain_equal_compute"]["high"] > 0]
+    equal = [v for v in found if interval(v.get("gain_equal_compute")) and v["gain_equal_compute"]["mid"] > 0]
     for number, tier in enumerate(sorted({v["tier"] for v in equal})):
         same = [v for v in equal if v["tier"] == tier]
         texts = [

@@ -53,12 +53,18 @@ def wrap(lead: str, text: str, width: int) -> Iterator[str]:
 def _verdict(d: Diagnosis, width: int) -> Iterator[str]:
     yield from wrap("", f"{d.verdict.name.replace('_', ' ').upper()}: {d.verdict.why}.", width)
     e = d.evidence
-    if e.level.loss is not None and e.main_is_heldout:
-        yield from wrap("", f"Expected: {e.level.loss}, by {e.level.basis}.", width)
-    else:
-        yield from wrap("", f"Expected loss {e.level.basis}.", width)
+    yield from wrap("", f"Expected loss: {expected(d)}.", width)
     noise = "unknown" if e.noise.eval_se is None else f"{e.noise.eval_se:.4f}"
     yield from wrap("", f"Noise of an evaluation: {noise} ({e.noise.basis}). {level_known(d)}".rstrip(), width)
+
+
+def expected(d: Diagnosis) -> str:
+    """The loss that this size and these tokens should have given, and what that rests on."""
+    level = d.evidence.level
+    if level.loss is None:
+        return level.basis
+    held = "" if d.evidence.main_is_heldout else " on held-out text, of which this run has no loss"
+    return f"{level.loss}{held}, by {level.basis}"
 
 
 def level_known(d: Diagnosis) -> str:
