@@ -367,3 +367,20 @@ def test_the_name_of_a_log_is_no_evidence(shared: Path, tmp_path: Path, name: st
     renamed = folder / f"{name}.csv"
     renamed.write_bytes((shared / "seed/run.csv").read_bytes())
     assert explain(renamed)[0].to_dict() == plain.to_dict()
+
+
+def test_a_table_of_both_losses_shows_learning_by_heart(tmp_path: Path) -> None:
+    steps = np.arange(0, 5001, 250)
+    train = 4.3 - 3.0 * (1 - np.exp(-steps / 900)) - 0.00008 * steps
+    held = np.where(steps < 2000, train + 0.02, 0)
+    held = np.where(steps < 2000, held, held[steps == 1750][0] + 0.00008 * (steps - 1750))
+    rng = np.random.default_rng(0)
+    log = tmp_path / "loss_log.csv"
+    rows = [
+        f"{s},{a + rng.normal(0, 0.004):.4f},{b + rng.normal(0, 0.004):.4f}"
+        for s, a, b in zip(steps, train, held, strict=True)
+    ]
+    log.write_text("\n".join(["step,train_loss,val_loss", *rows]) + "\n")
+    d, _ = explain(log)
+    assert d.verdict.name == "overfitting" and d.causes[0].id == "data_repetition" and d.probable
+    assert d.evidence.gap is not None and d.evidence.gap.grows and "loss on seen documents" not in d.missing
