@@ -194,8 +194,8 @@ def _decision(d: Diagnosis) -> Iterator[str]:
     yield ""
     yield f"**{escape(d.decision['line'])}**"
     yield ""
-    for lead, text in advice.choices(d.decision):
-        yield f"- {lead}: {escape(text)}"
+    for lead, text, command in advice.choices(d.decision):
+        yield f"- {lead}: {escape(text)}" + (f": `{plain(command)}`" if command else "")
     yield ""
 
 

@@ -10,18 +10,19 @@ TIED = "no honest order between these: their intervals overlap"
 _AT_EQUAL_COMPUTE = {"larger_model": ", on a third of the tokens", "more_tokens": ", with half the parameters"}
 
 
-def choices(decision: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What can be done, and what it comes to: final loss with its interval, steps, hours."""
+def choices(decision: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """What can be done; what it comes to (final loss with its interval, steps, hours); what to type for it, or ""."""
     for key, lead in (("continue", "continue as planned"), ("cool_down_now", "cool down now")):
         choice = decision.get(key) or {}
         if choice.get("steps") and (loss := interval(choice.get("final_loss"), 3)):
-            yield lead, f"loss {loss}, {choice['steps']:,.0f} steps{_hours(choice, decision)}"
+            text = f"loss {loss}, {choice['steps']:,.0f} steps{_hours(choice, decision)}"
+            yield lead, text, choice.get("command") or ""
     best = decision.get("best_lever") or {}
     if not best.get("text"):
         return
     loss, tied = interval(best.get("final_loss"), 3), best.get("tied_with")
     text = f"loss {loss}{_hours(best, decision)}: {best['text']}" if loss else best["text"]
-    yield "best lever", text + (f"; tied with {', '.join(tied)}" if tied else "")
+    yield "best lever", text + (f"; tied with {', '.join(tied)}" if tied else ""), best.get("command") or ""
 
 
 def levers(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[str], bool]]:

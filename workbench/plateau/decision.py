@@ -178,7 +178,12 @@ def decide(e: Evidence, verdict: Verdict, levers: list[Lever], fixes: list[Fix])
     hours = _hours(e, left), _hours(e, cooldown)
     return {
         "continue": {"final_loss": as_dict(go_on), "gpu_hours": hours[0], "steps": left},
-        "cool_down_now": {"final_loss": as_dict(now), "gpu_hours": hours[1], "steps": cooldown},
+        "cool_down_now": {
+            "final_loss": as_dict(now),
+            "gpu_hours": hours[1],
+            "steps": cooldown,
+            "action": _cooldown(e, cooldown),
+        },
         "best_lever": _best(e, [] if lost else levers, fixes, go_on, planned, left),
         "accept": accept,
         "hours_of": hours_of(e),
@@ -230,26 +235,43 @@ def _best(
         fix = fixes[0]
         final = base - fix.gain if base is not None and fix.gain is not None else None
         steps = {"restart": planned, "data": planned, "branch": left}.get(fix.action.kind)
-        return _lever(fix.id, fix.text, final, fix.gain, _hours(e, steps), [])
+        return _lever(fix.id, fix.text, final, fix.gain, _hours(e, steps), [], fix.action)
     beyond = beyond_plan(e) if go_on is not None else None
     gains = [(v, beyond if v.id == "anneal_to_zero" and beyond is not None else v.compared) for v in levers]
     paying = sorted(((v, g) for v, g in gains if g is not None and g.mid > WORTH), key=lambda pair: -pair[1].mid)
     if not paying:
         text = "none pays at equal compute" if any(v.compared for v in levers) else "no figure for any lever"
-        return _lever(None, text, None, None, None, [])
+        return _lever(None, text, None, None, None, [], Action("none"))
     lever, gain = paying[0]
     steps = planned or float(e.step)
     if lever.action.kind == "branch":
         steps = float(lever.action.set.get("schedule.cooldown_steps", steps))
     tied = [v.id for v, g in paying[1:] if g.high >= gain.low]
-    return _lever(lever.id, lever.text, None if base is None else base - gain, gain, _hours(e, steps), tied)
+    return _lever(
+        lever.id, lever.text, None if base is None else base - gain, gain, _hours(e, steps), tied, lever.action
+    )
 
 
 def _lever(
-    name: str | None, text: str, final: Interval | None, gain: Interval | None, hours: float | None, tied: list[str]
+    name: str | None,
+    text: str,
+    final: Interval | None,
+    gain: Interval | None,
+    hours: float | None,
+    tied: list[str],
+    action: Action,
 ) -> dict[str, Any]:
     return {"id": name, "text": text, "final_loss": as_dict(final), "gain": as_dict(gain), "gpu_hours": hours,
-            "tied_with": tied}  # fmt: skip
+            "tied_with": tied, "action": action}  # fmt: skip
+
+
+def _cooldown(e: Evidence, steps: float | None) -> Action:
+    """A branch that anneals to zero from here on (linearly: Bergsma et al. 2025, arXiv 2502.15938)."""
+    if steps is None or e.step < 1:
+        return Action("none")
+    sets = {"schedule.kind": "wsd", "schedule.cooldown_steps": int(steps), "schedule.cooldown_shape": "linear",
+            "schedule.min_lr": 0.0, "train.max_steps": e.step + int(steps)}  # fmt: skip
+    return Action("branch", sets, e.step)
 
 
 def _line(

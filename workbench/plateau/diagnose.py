@@ -96,13 +96,18 @@ def diagnose(history: History, facts: Facts, run_dir: Path | None = None, beside
     """
     e = gather(history, facts, None if run_dir is None else Path(run_dir), beside)
     verdict = judge(e)
-    ranked = rank(e, verdict, run_dir)
+    plans = probed.Plans(run_dir)
+    ranked = rank(e, verdict, run_dir, plans)
     found = levers_module.levers(e)
     fixes = [
         decision_module.Fix(c.id, c.assessment.fix, c.assessment.gain, c.assessment.action)
         for c in order.to_fix([c for c in ranked if c.probability > PROBABLE])
     ]
     decision = decision_module.decide(e, verdict, found, fixes)
+    for choice in (decision["cool_down_now"], decision["best_lever"]):
+        told = choice is decision["best_lever"] and fixes  # under what to do instead
+        choice["command"] = None if told else plans.fix_command(choice["action"]) or None
+        choice["action"] = choice["action"].to_dict()
     diagnosis = Diagnosis(verdict, ranked, found, decision, e, missing_facts(e))
     return replace(diagnosis, tldr=tldr(diagnosis))
 
@@ -113,10 +118,10 @@ def diagnosis_of(source: Source) -> Diagnosis:
     return diagnose(source.history, source.facts, source.run_dir, found)
 
 
-def rank(e: Evidence, verdict: Verdict, run_dir: Path | None = None) -> list[RankedCause]:
+def rank(e: Evidence, verdict: Verdict, run_dir: Path | None, plans: probed.Plans) -> list[RankedCause]:
     """Every cause with its probability, likeliest first; what cannot be told apart is tied, what a probe settled is
     settled."""
-    results, plans = probed.results(run_dir, e.step), probed.Plans(run_dir)
+    results = probed.results(run_dir, e.step)
     ranked = []
     for module in cause_module.all_causes():
         assessment = module.assess(e, verdict)

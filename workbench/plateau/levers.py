@@ -84,7 +84,8 @@ def _larger(e: Evidence) -> Lever:
         costs = [law.data_term(known[1] / capacity.LARGER**p) - law.data_term(known[1]) for p in reversed(_COMPUTE)]
         equal_compute = Interval(equal_tokens.low - costs[0], equal_tokens.mid - costs[1], equal_tokens.high - costs[2])
     text = f"a model of {times} the parameters{size}"
-    return Lever("larger_model", text, equal_tokens, equal_tokens, equal_compute, Action("restart"), capacity.LARGER)
+    return Lever("larger_model", text, equal_tokens, equal_tokens, equal_compute,
+                 Action("restart", capacity.larger(e)), capacity.LARGER)  # fmt: skip
 
 
 def _more_tokens(e: Evidence) -> Lever:

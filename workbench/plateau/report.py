@@ -133,15 +133,20 @@ def _settle(cause: RankedCause, width: int) -> Iterator[str]:
 
 
 def command(text: str, width: int) -> Iterator[str]:
-    """A command line to copy, its options on lines of their own where it is long."""
+    """A command line to copy, its options on lines behind it where it is long."""
     lead = "      $ "
     if len(lead + text) <= width:
         yield lead + plain(text)
         return
-    parts = plain(text).split(" --")
-    for number, part in enumerate(parts):
-        more = " \\" if number + 1 < len(parts) else ""
-        yield (lead if number == 0 else "          --") + part + more
+    first, *options = plain(text).split(" --")
+    rows = [lead + first]
+    for option in options:
+        if len(f"{rows[-1]} --{option} \\") <= width and len(rows) > 1:
+            rows[-1] += f" --{option}"
+        else:
+            rows.append(f"          --{option}")
+    yield from (f"{row} \\" for row in rows[:-1])
+    yield rows[-1]
 
 
 def _findings(lead: str, findings: list[Finding], width: int) -> Iterator[str]:
@@ -173,8 +178,10 @@ def _levers(d: Diagnosis, width: int) -> Iterator[str]:
 
 def _decision(d: Diagnosis, width: int) -> Iterator[str]:
     yield from wrap("Decision: ", d.decision["line"], width)
-    for lead, text in advice.choices(d.decision):
+    for lead, text, typed in advice.choices(d.decision):
         yield from wrap(f"  {lead:<20}  ", text, width)
+        if typed:
+            yield from command(typed, width)
 
 
 def _gain(gain: Interval | None) -> str:

@@ -228,7 +228,7 @@ def _decision(diagnosis: Mapping[str, Any], width: int) -> Iterator[Content]:
         return
     yield Content("")
     yield from _wrapped("▶ ", decision["line"], width, "bold $text-accent")
-    for lead, text in advice.choices(decision):
+    for lead, text, _ in advice.choices(decision):
         yield from _wrapped("  ", f"{lead}: {text}", width)
 
 

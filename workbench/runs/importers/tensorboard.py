@@ -133,7 +133,6 @@ class EventFile:
             self._roles[tag] = role if role not in self._roles.values() else None
         return self._roles[tag]
 
-
     def _curve(self, tag: str) -> str:
         """What a curve is called: of ``add_scalars("loss", {"val": …})`` the file in ``loss_val`` holds the tag
         ``loss``, and only the folder tells which one it is, as TensorBoard itself tells them apart."""
