@@ -125,11 +125,12 @@ def _settle(cause: RankedCause, width: int) -> Iterator[str]:
     if cause.probe is None:
         yield from wrap("      no short experiment settles it; what would: ", cause.instead, width)
         return
-    yield from wrap("      settle it: ", cause.probe.what, width)
+    cost = f" ({cause.probe.cost_fraction:.1%} of the compute so far)" if cause.probe_command else ""
+    yield from wrap("      settle it: ", cause.probe.what + cost, width)
     if cause.probe.refused:
         yield from wrap("        not here: ", cause.probe.refused, width)
     elif cause.probe_command:
-        yield from command(f"{cause.probe_command}  ({cause.probe.cost_fraction:.1%} of the compute so far)", width)
+        yield from command(cause.probe_command, width)
 
 
 def command(text: str, width: int) -> Iterator[str]:
