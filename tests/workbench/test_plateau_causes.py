@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.config import resolve
+from engine.plan import parameter_count
+from engine.presets import PRESETS
 from engine.schedule import learning_rate
 from tests.workbench.synthetic import Run, config, explain, history, losses
 from workbench.plateau import series, stability
@@ -105,6 +108,17 @@ def test_a_model_too_small_for_its_tokens_is_capacity(parameters: float, seed: i
     assert d.verdict.name == "plateau"
     assert d.causes[0].id == "capacity" and d.causes[0].probability > 0.5
     assert d.causes[0].probe is None
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_larger_model_can_be_built(preset: str) -> None:
+    own = resolve(None, (), {"model.preset": preset})
+    shape = {"n_layer": own.model.n_layer, "n_head": own.model.n_head, "n_embd": own.model.n_embd}
+    d = explain(Run(parameters=float(parameter_count(own.model)), facts=shape))
+    sets = next(v.action.set for v in d.levers if v.id == "larger_model")
+    larger = resolve(None, (), {"model.preset": preset, **sets})
+    blocks = [12 * c.model.n_layer * c.model.n_embd**2 for c in (own, larger)]
+    assert 2 < blocks[1] / blocks[0] < 6
 
 
 def test_a_floor_of_noise_at_a_constant_rate_is_annealed_first() -> None:

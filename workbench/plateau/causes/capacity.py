@@ -86,7 +86,11 @@ def larger(e: Evidence) -> dict[str, int]:
     width, layers = e.facts.number("n_embd"), e.facts.number("n_layer")
     if not width or not layers:
         return {}
-    return {"model.n_embd": int(width * 1.5) // 64 * 64 or int(width * 2), "model.n_layer": round(layers * 1.34)}
+    heads = int(e.facts.number("n_head") or max(1, width // 64))
+    wider = max(round(1.5 * heads), heads + 1)  # heads of the size they have
+    return {
+        "model.n_head": wider, "model.n_embd": int(width) // heads * wider, "model.n_layer": round(layers * 1.34),
+    }  # fmt: skip
 
 
 def gain(parameters: float | None, tokens: float | None) -> Interval | None:
