@@ -213,6 +213,14 @@ def test_law_and_effective_tokens() -> None:
     assert law.expected_loss(3e6, 1e9, None).loss is None and law.expected_loss(1e8, 1e7, None).loss is None
 
 
+def test_another_vocabulary_moves_and_widens_what_is_expected() -> None:
+    gpt2, padded, llama, large = (law.expected_loss(124e6, 1e10, None, v).loss for v in (None, 50304, 32000, 200_000))
+    assert gpt2 is not None and padded == gpt2 and gpt2.high - gpt2.mid == pytest.approx(0.15)
+    assert llama is not None and llama.mid < gpt2.mid - 0.08 and llama.high > gpt2.mid
+    assert large is not None and large.mid > gpt2.mid + 0.2 and large.low < gpt2.mid + 0.02
+    assert law.expected_loss(124e6, 1e10, None, 65).loss is None  # characters
+
+
 def test_robust_slope_and_residuals() -> None:
     x = np.linspace(0, 1, 50)
     y = 2 - 0.5 * x
