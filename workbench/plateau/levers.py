@@ -74,6 +74,12 @@ def _in_range(e: Evidence) -> tuple[float, float] | None:
     return (n, tokens) if n and tokens and e.expected.loss is not None else None
 
 
+def _worth(e: Evidence, tokens: float) -> float:
+    """So many tokens of this run's data, as fresh ones."""
+    unique = e.facts.number("effective_unique_tokens") or e.facts.number("unique_tokens")
+    return law.effective_tokens(tokens, unique, e.facts.text("sampling") == "with_replacement") if unique else tokens
+
+
 def _larger(e: Evidence) -> Lever:
     n, tokens = e.facts.number("parameters"), e.facts.number("tokens_seen")
     equal_tokens = capacity.gain(n, tokens)
@@ -81,7 +87,8 @@ def _larger(e: Evidence) -> Lever:
     times = f"{capacity.LARGER:.0f}×"
     size = f" ({count(n)} → {count(capacity.LARGER * n)})" if n else ""
     if equal_tokens is not None and (known := _in_range(e)):
-        costs = [law.data_term(known[1] / capacity.LARGER**p) - law.data_term(known[1]) for p in reversed(_COMPUTE)]
+        full = law.data_term(_worth(e, known[1]))
+        costs = [law.data_term(_worth(e, known[1] / capacity.LARGER**p)) - full for p in reversed(_COMPUTE)]
         equal_compute = Interval(equal_tokens.low - costs[0], equal_tokens.mid - costs[1], equal_tokens.high - costs[2])
     text = f"a model of {times} the parameters{size}"
     return Lever("larger_model", text, equal_tokens, equal_tokens, equal_compute,
