@@ -114,7 +114,14 @@ def test_summary_has_its_parts_and_is_written_whole(
     run_dir = Path(capsys.readouterr().out.strip())
     path = write_summary(run_dir)[0]
     text = path.read_text()
-    for part in ("## Facts", "## Curve", "| step | val loss | comment |", "## Why", "**TL;DR**", "## What would"):
+    for part in (
+        "## Facts",
+        "## Curve",
+        "| step | val loss ± noise | what changed |",
+        "## Why",
+        "**TL;DR**",
+        "## What would",
+    ):
         assert part in text
     assert "\x1b" not in text and "| `parameters` | 100,000,000 | given by --fact |" in text
     assert sorted(p.name for p in run_dir.iterdir()) == [

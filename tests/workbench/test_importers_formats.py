@@ -267,6 +267,14 @@ def test_tensorboard_events(tmp_path: Path) -> None:
     assert history.step == 30 and "checksum" in history.warnings[0]["text"]
 
 
+def test_curves_of_add_scalars_are_told_by_their_folders(tmp_path: Path) -> None:
+    whole = b"".join(record(step, "loss", 4 - step / 100) for step in (10, 20, 30))
+    for folder, held in (("loss_train", False), ("loss_val", True), ("val_loss_run", False), ("loss_other", False)):
+        (tmp_path / folder).mkdir()
+        history, _ = read(tmp_path / folder, whole, "events.out.tfevents.1.host")
+        assert (len(history.val), len(history.steps)) == ((3, 0) if held else (0, 3))
+
+
 @pytest.mark.parametrize(
     ("name", "format_", "step", "loss"),
     [("modded_nanogpt_2024-10-10.txt", "modded-nanogpt", 6200, 3.2785),

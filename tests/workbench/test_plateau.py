@@ -70,7 +70,7 @@ def test_the_seed_run_with_its_facts_sits_at_its_expected_loss(shared: Path) -> 
     fresh, anneal = levers["fresh_data"], levers["anneal_to_zero"]
     assert fresh.gain is not None and fresh.gain.low < 0.03 < fresh.gain.high
     assert anneal.gain is not None and anneal.gain.low < 0.035 < anneal.gain.high
-    assert fresh.tier == anneal.tier > larger.tier  # their intervals overlap: no honest order
+    assert fresh.tier == anneal.tier == larger.tier  # at equal compute their intervals overlap: no honest order
 
 
 def test_missing_facts_are_null_never_guessed(shared: Path) -> None:
@@ -213,6 +213,14 @@ def test_law_and_effective_tokens() -> None:
     assert law.expected_loss(3e6, 1e9, None).loss is None and law.expected_loss(1e8, 1e7, None).loss is None
 
 
+def test_another_vocabulary_moves_and_widens_what_is_expected() -> None:
+    gpt2, padded, llama, large = (law.expected_loss(124e6, 1e10, None, v).loss for v in (None, 50304, 32000, 200_000))
+    assert gpt2 is not None and padded == gpt2 and gpt2.high - gpt2.mid == pytest.approx(0.15)
+    assert llama is not None and llama.mid < gpt2.mid - 0.08 and llama.high > gpt2.mid
+    assert large is not None and large.mid > gpt2.mid + 0.2 and large.low < gpt2.mid + 0.02
+    assert law.expected_loss(124e6, 1e10, None, 65).loss is None  # characters
+
+
 def test_robust_slope_and_residuals() -> None:
     x = np.linspace(0, 1, 50)
     y = 2 - 0.5 * x
@@ -294,3 +302,93 @@ def test_a_run_that_has_ended_is_not_told_to_cool_down(shared: Path) -> None:
     assert not any("cool down now" in line for line in report_lines(d, history))
     d, history = explain(shared / "seed/run.csv", *SEED)
     assert d.decision["cool_down_now"]["final_loss"]["mid"] is not None
+
+
+def test_the_decision_stands_above_the_causes_and_its_figures_agree(shared: Path) -> None:
+    d, history = explain(shared / "seed/run.csv", *SEED, "step_seconds=7.9", "devices=1")
+    lines = report_lines(d, history)
+    at = {lead: next(i for i, line in enumerate(lines) if line.startswith(lead)) for lead in ("Decision: ", "Why")}
+    assert at["Decision: "] < at["Why"]
+    told = d.decision
+    assert told["hours_of"] == "GPU-hours" and told["accept"] is None and "cannot be told apart" in told["line"]
+    assert told["continue"]["gpu_hours"] == pytest.approx(5500 * 7.9 / 3600, abs=1e-3)
+    assert told["cool_down_now"]["gpu_hours"] == pytest.approx(1450 * 7.9 / 3600, abs=1e-3)
+    best = told["best_lever"]  # at equal compute: the whole plan anew
+    assert best["id"] == "larger_model" and best["gpu_hours"] == pytest.approx(20_000 * 7.9 / 3600, abs=1e-3)
+    gain = told["continue"]["final_loss"]["mid"] - best["final_loss"]["mid"]
+    assert gain == pytest.approx(best["gain"]["mid"], abs=1e-3) and "anneal_to_zero" in best["tied_with"]
+    assert "tiny" in d.tldr and "fewer than 4 epochs" in d.missing["unique_tokens"]
+
+
+def test_a_floor_is_accepted_where_nothing_is_left_to_gain(shared: Path) -> None:
+    done, _ = explain(shared / "logs/llmc_124M_fineweb.log", "parameters=124e6", "tokens_per_step=524288")
+    assert done.decision["accept"] and done.decision["line"].startswith("Accept this floor and stop")
+    constant, _ = explain(
+        shared / "logs/curves/25M_constant_24000.csv", "parameters=25e6", "schedule=constant", "lr=3e-4",
+        "max_steps=24000",
+    )  # fmt: skip
+    assert constant.decision["accept"] is None and constant.decision["line"].startswith("Cool down from here")
+    wrong, _ = explain(shared / "seed/run.csv", *SEED, "parameters=400e6")
+    assert "above the loss expected" in wrong.tldr and "check parameters" in wrong.tldr
+
+
+def test_plan_and_cooldown_are_compared_by_what_they_do_not_share(shared: Path) -> None:
+    history, reader = read_history(shared / "logs/curves/100M_wsd_20000_24000.csv")
+    from tests.benchmarks.forecast import RUNS, until
+
+    cut = until(history, 14_400)
+    given = [parse_fact(text) for text in RUNS["curves/100M_wsd_20000_24000.csv"]]
+    d = diagnose(cut, override(facts_of_log(reader.facts, cut), given, cut))
+    told = d.decision
+    overlap = told["continue"]["final_loss"]["high"] >= told["cool_down_now"]["final_loss"]["low"]
+    assert overlap and told["line"].startswith("Continue as planned: it ends lower")
+
+
+def test_no_healthy_run_is_called_otherwise_as_it_grows(shared: Path) -> None:
+    assert (shared / "logs").is_dir()
+    from tests.benchmarks import alarms
+
+    found = [*alarms.published(), *alarms.suite()]
+    assert len(found) >= 160 and not [said for said in found if said.alarm]
+
+
+def test_another_kind_of_text_is_not_called_broken() -> None:
+    """A published 124M run on easier text ends at 2.2 where web text gives 3.4: neither is a fault."""
+    steps = np.arange(20, 7800, 20)
+    history = History.of(
+        {"event": "step", "step": int(s), "loss": 1.6 + 6 * (s / 20) ** -0.35, "lr": 6e-4, "tokens": float(s) * 524288}
+        for s in steps
+    )
+    facts = Facts()
+    facts.put("parameters", 124e6, "test")
+    derive(facts, history)
+    d = diagnose(history, facts)
+    assert d.evidence.expected.loss is not None and d.evidence.loss < d.evidence.expected.loss.low - 0.6
+    assert not d.probable
+
+
+@pytest.mark.parametrize("name", ["overfit-lr-too-high-diverged", "124M-1epoch-healthy", "repeat_40_epochs_dropout0.5"])
+def test_the_name_of_a_log_is_no_evidence(shared: Path, tmp_path: Path, name: str) -> None:
+    plain, _ = explain(shared / "seed/run.csv")
+    folder = tmp_path / name
+    folder.mkdir()
+    renamed = folder / f"{name}.csv"
+    renamed.write_bytes((shared / "seed/run.csv").read_bytes())
+    assert explain(renamed)[0].to_dict() == plain.to_dict()
+
+
+def test_a_table_of_both_losses_shows_learning_by_heart(tmp_path: Path) -> None:
+    steps = np.arange(0, 5001, 250)
+    train = 4.3 - 3.0 * (1 - np.exp(-steps / 900)) - 0.00008 * steps
+    held = np.where(steps < 2000, train + 0.02, 0)
+    held = np.where(steps < 2000, held, held[steps == 1750][0] + 0.00008 * (steps - 1750))
+    rng = np.random.default_rng(0)
+    log = tmp_path / "loss_log.csv"
+    rows = [
+        f"{s},{a + rng.normal(0, 0.004):.4f},{b + rng.normal(0, 0.004):.4f}"
+        for s, a, b in zip(steps, train, held, strict=True)
+    ]
+    log.write_text("\n".join(["step,train_loss,val_loss", *rows]) + "\n")
+    d, _ = explain(log)
+    assert d.verdict.name == "overfitting" and d.causes[0].id == "data_repetition" and d.probable
+    assert d.evidence.gap is not None and d.evidence.gap.grows and "loss on seen documents" not in d.missing

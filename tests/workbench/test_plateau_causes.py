@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from engine.config import resolve
+from engine.plan import parameter_count
+from engine.presets import PRESETS
 from engine.schedule import learning_rate
 from tests.workbench.synthetic import Run, config, explain, history, losses
 from workbench.plateau import series, stability
@@ -105,6 +108,17 @@ def test_a_model_too_small_for_its_tokens_is_capacity(parameters: float, seed: i
     assert d.verdict.name == "plateau"
     assert d.causes[0].id == "capacity" and d.causes[0].probability > 0.5
     assert d.causes[0].probe is None
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_larger_model_can_be_built(preset: str) -> None:
+    own = resolve(None, (), {"model.preset": preset})
+    shape = {"n_layer": own.model.n_layer, "n_head": own.model.n_head, "n_embd": own.model.n_embd}
+    d = explain(Run(parameters=float(parameter_count(own.model)), facts=shape))
+    sets = next(v.action.set for v in d.levers if v.id == "larger_model")
+    larger = resolve(None, (), {"model.preset": preset, **sets})
+    blocks = [12 * c.model.n_layer * c.model.n_embd**2 for c in (own, larger)]
+    assert 2 < blocks[1] / blocks[0] < 6
 
 
 def test_a_floor_of_noise_at_a_constant_rate_is_annealed_first() -> None:
@@ -226,6 +240,28 @@ def test_a_small_batch_at_the_rate_of_larger_ones_is_seen_directly() -> None:
     assert p(explain(run), "batch_too_small") > 0.5
     assert p(explain(replace(run, noise_scale=5_000)), "batch_too_small") < 0.1
     assert p(explain(replace(run, lr=5e-5)), "batch_too_small") < 0.4  # a rate that suits it
+
+
+def test_copies_and_passes_are_tied_where_nobody_counted_the_data() -> None:
+    hidden = explain(replace(REPEATED, hidden=True))
+    assert hidden.verdict.name == "overfitting" and hidden.causes[0].id == "data_repetition"
+    passes, copies = (next(c for c in hidden.causes if c.id == name) for name in ("data_repetition", "duplicates"))
+    assert passes.tied_with == ("duplicates",) and copies.tied_with == ("data_repetition",)
+    assert 0.5 < passes.probability < 0.7 and passes.probability + copies.probability < 1
+    told = explain(REPEATED)
+    assert p(told, "data_repetition") > 0.9 and not told.causes[0].tied_with
+
+
+def test_a_log_alone_shows_a_rate_that_moved_nothing() -> None:
+    def at(share: float) -> float:  # from ln V down by a tenth over the whole schedule
+        step = max(1, round(share * run.steps))
+        held, _ = losses(run, step, learning_rate(config(run), step) / run.lr)
+        return 10.83 - 0.9 * share**0.3 - held
+
+    run = Run(hidden=True, untrained=True, lr=1e-6, steps=2000, noise=0.001, seen=False)
+    d = explain(replace(run, extra=at, heldout_extra=at))
+    assert [c.id for c in d.probable] == ["lr_too_low"]
+    assert p(explain(run), "lr_too_low") < 0.2
 
 
 def test_broken_data() -> None:

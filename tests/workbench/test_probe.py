@@ -106,6 +106,23 @@ def test_explain_takes_it_in_and_a_second_look_costs_nothing(run_dir: Path) -> N
     assert (run_dir / "probes/dead_gradients/result.json").stat().st_mtime_ns == written
 
 
+def test_a_rate_is_probed_from_the_start_by_matched_short_runs(run_dir: Path) -> None:
+    done = gptbench("probe", run_dir, "lr_too_high", "--budget", "0.6", "--json")
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["confirmed"] is None and answer["step"] == 0  # the rate is none too high, and nothing could refute it
+    assert abs(answer["cost_fraction"] - answer["cost_measured"]) < 0.01
+    arms = {(arm["pair"], arm["changed"]): events for arm, events in arms_of(run_dir, "lr_too_high")}
+    for pair in (0, 1):
+        plain, third = ([e for e in arms[pair, changed] if e["event"] == "step"] for changed in (False, True))
+        assert [e["step"] for e in plain] == [e["step"] for e in third] == list(range(1, answer["steps"] + 1))
+        rates = [e["lr"] for e in plain]
+        assert max(rates) == pytest.approx(3e-3, rel=0.06) and abs(rates.index(max(rates)) - 19) <= 1
+        assert rates[0] < 3e-4 and rates[-1] < 1.2e-4
+        assert [e["lr"] for e in third] == pytest.approx([r / 3 for r in rates])
+        assert sum(e["step_tokens"] for e in plain) == sum(e["step_tokens"] for e in third) == answer["tokens"]
+
+
 @pytest.mark.parametrize(
     ("words", "code", "says"),
     [

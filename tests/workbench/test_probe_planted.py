@@ -37,6 +37,14 @@ def test_plants_are_confirmed_within_their_budget(tmp_path: Path) -> None:
     assert probed(copied, "duplicates")["confirmed"] is True
 
 
+def test_a_rate_far_too_high_is_confirmed_from_the_start(tmp_path: Path) -> None:
+    """Thirty times the best rate; two hundred steps an arm, as a run of 20,000 steps affords within 5%."""
+    fresh = shard(tmp_path / "fresh.parquet", library_texts(400))
+    hot = train(tmp_path / "runs", "hot", [fresh], optim__lr=0.3, data__cache=str(tmp_path / "cache"), **LONG)
+    done = gptbench("probe", hot, "lr_too_high", "--budget", "0.2", "--json")
+    assert json.loads(done.stdout)["confirmed"] is True, done.stdout
+
+
 def test_no_probe_of_a_healthy_run_confirms_a_fault(tmp_path: Path, shared: Path) -> None:
     """In mid-cosine, on text read for the first time. The batch is the optimum's (Li et al. 2025), 1,024 tokens."""
     shards = sorted((shared / "corpus").glob("*.parquet"))[:4]

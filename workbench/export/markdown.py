@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import html
 import json
-import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,12 @@ from typing import Any
 
 from workbench.atomic import write_atomically
 from workbench.export.figures import Figure, figures
+from workbench.plateau import advice
 from workbench.plateau.diagnose import Diagnosis, RankedCause
 from workbench.plateau.interval import Interval
-from workbench.plateau.report import bar
+from workbench.plateau.report import bar, expected, level_known
 from workbench.plateau.table import evidence_rows
+from workbench.plateau.verdict import DIVERGING
 from workbench.runs.facts import Fact, Facts
 from workbench.runs.history import History
 from workbench.text import plain
@@ -47,7 +48,7 @@ def _code(text: str) -> str:
 
 def parts(history: History, facts: Facts, diagnosis: Diagnosis, name: str = "run") -> Iterator[str | Figure]:
     """The summary in order: pieces of markdown, and charts."""
-    yield "\n".join([*_head(diagnosis, name), *_facts(facts)])
+    yield "\n".join([*_head(diagnosis, name), *_decision(diagnosis), *_facts(facts)])
     drawn = list(figures(history, diagnosis))
     if drawn:
         yield "\n## Curve\n\n"
@@ -88,16 +89,11 @@ def _head(d: Diagnosis, name: str) -> Iterator[str]:
     yield ""
     yield f"**{d.verdict.name.replace('_', ' ')}**: {escape(d.verdict.why)}."
     yield ""
-    yield f"Expected loss: {_expected(d)}."
+    yield f"Expected loss: {escape(expected(d))}."
     e = d.evidence
     noise = "unknown" if e.noise.eval_se is None else f"{e.noise.eval_se:.4f} nats"
-    yield f"Noise of an evaluation: {noise} ({escape(e.noise.basis)})."
+    yield f"Noise of an evaluation: {noise} ({escape(e.noise.basis)}). {level_known(d)}".rstrip()
     yield ""
-
-
-def _expected(d: Diagnosis) -> str:
-    expected = d.evidence.level
-    return escape(expected.basis if expected.loss is None else f"{expected.loss}, by {expected.basis}")
 
 
 def _facts(facts: Facts) -> Iterator[str]:
@@ -128,7 +124,7 @@ def _evidence(d: Diagnosis) -> Iterator[str]:
         return
     yield "## Evidence"
     yield ""
-    yield f"| step | {'val' if d.evidence.main_is_heldout else 'train'} loss | comment |"
+    yield f"| step | {'val' if d.evidence.main_is_heldout else 'train'} loss ± noise | what changed |"
     yield "|---:|---|---|"
     for row in rows:
         noise = "" if row.noise is None else f" ± {row.noise:.4f}"
@@ -183,21 +179,30 @@ def _advice(d: Diagnosis) -> Iterator[str]:
             yield f"   {_code(cause.fix_command)}"
     if d.probable:
         yield ""
-    known = [v for v in d.levers if v.gain is not None]
-    if known:
-        yield "| lever | gain at equal tokens | gain at equal compute | gain at its own cost | rank |"
-        yield "|---|---|---|---|---|"
-        for lever in known:
-            cells = (lever.equal_tokens, lever.equal_compute, lever.gain)
-            shown = " | ".join("–" if c is None else str(c) for c in cells)
-            yield f"| {escape(lever.text)} | {shown} | {lever.tier} |"
+    if d.verdict.name != DIVERGING:
+        yield from _levers(d)
+
+
+def _levers(d: Diagnosis) -> Iterator[str]:
+    for heading, texts, tied in advice.levers([v.to_dict() for v in d.levers]):
+        if heading:
+            yield f"{heading}:"
+            yield ""
+        for text in texts:
+            yield f"- {escape(text)}"
         yield ""
-        yield "Levers of one rank have overlapping intervals: there is no honest order between them."
-        yield ""
-    for key, lead in (("continue", "Continue as planned"), ("cool_down_now", "Cool down now")):
-        loss = d.decision[key]["final_loss"]
-        if loss["mid"] is not None and math.isfinite(loss["mid"]):
-            yield f"- {lead}: final loss {loss['mid']:.3f} ({loss['low']:.3f} to {loss['high']:.3f})"
+        if tied:
+            yield f"({advice.TIED})"
+            yield ""
+
+
+def _decision(d: Diagnosis) -> Iterator[str]:
+    yield "## Decision"
+    yield ""
+    yield f"**{escape(d.decision['line'])}**"
+    yield ""
+    for lead, text, command in advice.choices(d.decision):
+        yield f"- {lead}: {escape(text)}" + (f": `{plain(command)}`" if command else "")
     yield ""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,14 @@ from workbench.plateau.evidence import Evidence, annealing_left
 from workbench.plateau.interval import Interval, as_dict
 from workbench.plateau.levers import Lever
 from workbench.plateau.rate import config_of
+from workbench.plateau.verdict import DIVERGING, NOT_ENOUGH, Verdict
 
 # Share of the propagated interval within which nine of ten ends lay: the 90% quantile of |error| / half width (split
 # conformal) over the runs named ``FITTED`` in ``tests/benchmarks/forecast.py``, which also judges it on other runs.
 WIDENING = 0.9
+NEVER_ANNEALED = 0.3  # share of the peak from which on the end of a run leaves most of the annealing undone
 ANNEALED = 0.02  # share of the peak below which there is nothing left to cool down
+WORTH = 0.005  # nats: less is not worth going on for (a 124M model's seeds differ by 0.002)
 EXPONENT = 0.5  # of the power law along which the run goes on: between the law's 0.37 and the 0.6 of published curves
 
 
@@ -37,28 +41,73 @@ def forecast(e: Evidence, steps: float, final_lr: float | None, ahead: float | N
     noise = 2 * (e.noise.eval_se or 0.05)
     if steps <= 0:
         return Interval(e.loss - noise, e.loss, e.loss + noise)
-    newest = slice(-3, None) if len(e.main) >= 3 else slice(-1, None)
-    level, behind = float(e.main.loss[newest].mean()), float(e.main.step[newest].mean())
-    slope, gain = e.trend.gain, Interval(0.0, 0.0, 0.0)
-    done = _summed(e, e.step)
+    newest = _newest(e)
+    level = float(e.main.loss[newest].mean())
+    gain = Interval(0.0, 0.0, 0.0)
     if e.rate is not None and final_lr is not None:
-        slope = slope - _annealed_within(e)
         gain = annealing_left(e, final_lr) or gain
     elif final_lr is None:
         gain = Interval(0.0, 0.04, 0.12)  # nothing is known of the rate: the plan may anneal, or not
+    progress = _progress(e, final_lr is not None, _span(e, float(e.main.step[newest].mean()), _end(e, steps, ahead)))
+    end_loss = Interval(level - noise, level, level + noise) - progress - gain
+    mid = end_loss.mid
+    return Interval(mid - WIDENING * (mid - end_loss.low), mid, mid + WIDENING * (end_loss.high - mid))
+
+
+def _newest(e: Evidence) -> slice:
+    return slice(-3, None) if len(e.main) >= 3 else slice(-1, None)
+
+
+def _end(e: Evidence, steps: float, ahead: float | None) -> float:
+    """Learning rates summed up to the end of ``steps`` more steps."""
     now = e.rate.now if e.rate is not None else 1.0
-    end = done + (now * steps if ahead is None else ahead)
+    return _summed(e, e.step) + (now * steps if ahead is None else ahead)
+
+
+def _span(e: Evidence, behind: float, end: float) -> float:
+    """What the window's slope is multiplied with to go from step ``behind`` to a sum of rates ``end``."""
+    assert e.trend is not None
+    done = _summed(e, e.step)
     width = math.log(done / max(_summed(e, e.trend.first), 1e-12 * done))
     # The window's slope is that of its middle; along the power law it has become flatter since.
     here = e.window_change() / max(width, 1e-9) * math.exp(-EXPONENT * width / 2)
-    span = here * (1 - (_summed(e, behind) / end) ** EXPONENT) / EXPONENT
+    return here * (1 - (_summed(e, behind) / end) ** EXPONENT) / EXPONENT
+
+
+def _progress(e: Evidence, anneals: bool, span: float) -> Interval:
+    """Nats that going on gains, without what annealing gives."""
+    assert e.trend is not None
+    slope = e.trend.gain
+    if e.rate is not None and anneals:
+        slope = slope - _annealed_within(e)
     progress = Interval(slope.low * span, slope.mid * span, slope.high * span)
     # A loss that rises now may go on rising; one that falls may go on at half or at one and a half times the pace.
     if progress.mid > 0:
         progress = Interval(min(progress.low, 0.5 * progress.mid), progress.mid, max(progress.high, 1.5 * progress.mid))
-    end_loss = Interval(level - noise, level, level + noise) - progress - gain
-    mid = end_loss.mid
-    return Interval(mid - WIDENING * (mid - end_loss.low), mid, mid + WIDENING * (end_loss.high - mid))
+    return progress
+
+
+def between(e: Evidence, left: float, ahead: float | None, cooldown: float) -> Interval | None:
+    """Nats by which the plan ends below a cooldown now (negative: above it); None where that cannot be computed.
+
+    Both go on from the same loss at the same pace: those errors cancel, which they do not between two forecasts.
+    """
+    if e.trend is None or e.rate is None or e.rate.final is None:
+        return None
+    begin = float(e.main.step[_newest(e)].mean())
+    ends = _end(e, left, ahead), _end(e, cooldown, 0.5 * e.rate.now * cooldown)
+    later = _progress(e, True, _span(e, begin, ends[0]) - _span(e, begin, ends[1]))
+    beyond = beyond_plan(e)
+    return None if beyond is None else later - beyond
+
+
+def beyond_plan(e: Evidence) -> Interval | None:
+    """Nats that annealing to zero gains over annealing to the plan's last rate; None where either is unknown."""
+    if e.rate is None or e.rate.final is None:
+        return None
+    full, _ = rate.full_cooldown(e.facts.number("parameters"))
+    share = min(e.rate.final, e.rate.now) / e.rate.peak
+    return full.scaled(*sorted(share**p for p in rate.POWER))
 
 
 def _summed(e: Evidence, step: float) -> float:
@@ -94,63 +143,173 @@ def _annealed_within(e: Evidence) -> Interval:
     return Interval(low, mid, high)
 
 
-def decide(e: Evidence, levers: list[Lever], fixes: list[tuple[str, str, Interval | None, Action]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Fix:
+    """The fix of a probable cause: its id, what to do, its gain (None: not computable) and how it is done."""
+
+    id: str
+    text: str
+    gain: Interval | None
+    action: Action
+
+
+def decide(e: Evidence, verdict: Verdict, levers: list[Lever], fixes: list[Fix]) -> dict[str, Any]:
     """The ``decision`` of the report.
 
     Args:
-        levers: as ranked.
-        fixes: (id, fix, gain, action) of the causes more probable than not, first the likeliest.
+        levers: as ranked. fixes: of the causes more probable than not, in the order in which to undo them.
+
+    Returns:
+        ``continue``, ``cool_down_now`` and ``best_lever``, each with the final loss and the hours of a device that are
+        still to spend; ``accept``: why to stop here, None where that is not right; ``line``: what to do, one sentence.
     """
     planned = e.facts.number("max_steps")
-    left = max(0.0, planned - e.step) if planned else None
-    go_on = None
-    if left is not None:
-        final = e.rate.final if e.rate is not None else None
-        go_on = forecast(e, left, final, _planned(e, left))
-    cooldown = max(1.0, round(0.1 * e.step)) if can_cool_down(e) else None
-    now = None
+    left = None if planned is None else 0.0 if e.ended else max(0.0, planned - e.step)
+    go_on = now = ahead = None
+    lost = verdict.name == DIVERGING  # no trend goes on from there
+    if left is not None and not lost:
+        ahead = _planned(e, left)
+        go_on = forecast(e, left, e.rate.final if e.rate is not None else None, ahead)
+    cooldown = max(1.0, round(0.1 * e.step)) if can_cool_down(e) and not lost else None
     if cooldown is not None and e.rate is not None:
         now = forecast(e, cooldown, 0.0, 0.5 * e.rate.now * cooldown)
-    best = _best(e, levers, fixes, go_on, planned)
+    accept = None if lost else _accept(e, verdict, go_on, now, fixes)
+    apart = None if not left or cooldown is None or now is None else between(e, left, ahead, cooldown)
+    hours = _hours(e, left), _hours(e, cooldown)
     return {
-        "continue": {"final_loss": as_dict(go_on), "gpu_hours": _hours(e, left), "steps": left},
-        "cool_down_now": {"final_loss": as_dict(now), "gpu_hours": _hours(e, cooldown), "steps": cooldown},
-        "best_lever": best,
+        "continue": {"final_loss": as_dict(go_on), "gpu_hours": hours[0], "steps": left},
+        "cool_down_now": {
+            "final_loss": as_dict(now),
+            "gpu_hours": hours[1],
+            "steps": cooldown,
+            "action": _cooldown(e, cooldown),
+        },
+        "best_lever": _best(e, [] if lost else levers, fixes, go_on, planned, left),
+        "accept": accept,
+        "hours_of": hours_of(e),
+        "line": accept or _line(e, verdict, fixes, apart, left, cooldown),
     }
 
 
 def can_cool_down(e: Evidence) -> bool:
-    """Whether there is a cooldown to offer: not behind the plan's end, nor where the rate has come down already."""
-    return not e.ended and (e.rate is None or e.rate.share >= ANNEALED)
+    """Whether there is a cooldown to offer: of a run that has ended, only where its rate is still high."""
+    if e.ended:
+        return e.rate is not None and e.rate.share > NEVER_ANNEALED
+    return e.rate is None or e.rate.share >= ANNEALED
+
+
+def _accept(
+    e: Evidence, verdict: Verdict, go_on: Interval | None, now: Interval | None, fixes: list[Fix]
+) -> str | None:
+    """That this loss is to be taken as it is, and why; None where a fix is due, or going on gains something."""
+    if any(fix.action.kind != "stop" for fix in fixes) or verdict.name == NOT_ENOUGH or not math.isfinite(e.loss):
+        return None
+    lead = "Accept this floor and stop: "
+    if e.ended:
+        if can_cool_down(e) or e.above:
+            return None
+        expected = e.level.loss
+        if expected is None or not e.main_is_heldout:
+            held = "no metric at hand shows that anything held it back"
+            return f"{lead}the plan is done at {e.loss:.3f}, and {held}."
+        side = "within" if e.loss >= expected.low else "below"
+        return f"{lead}the plan is done at {e.loss:.3f}, {side} what this size and these tokens give."
+    ends = [end for end in (go_on, now) if end is not None]
+    if ends and all(e.loss - end.mid < WORTH for end in ends):
+        most = max(e.loss - end.low for end in ends)
+        return f"{lead}neither going on nor cooling down gains more than {max(most, 0.0):.3f} nats."
+    return None
 
 
 def _best(
     e: Evidence,
     levers: list[Lever],
-    fixes: list[tuple[str, str, Interval | None, Action]],
+    fixes: list[Fix],
     go_on: Interval | None,
     planned: float | None,
+    left: float | None,
 ) -> dict[str, Any]:
-    """A probable cause is undone first; else the best tier of levers, if it stands alone."""
+    """A probable cause is undone first; else the lever that gains most at equal compute, and what it is tied with."""
     base = go_on or (Interval(e.loss, e.loss, e.loss) if math.isfinite(e.loss) else None)
     if fixes:
-        name, text, gain, action = fixes[0]
-        final = base - gain if base is not None and gain is not None else None
-        hours = _hours(e, planned) if action.kind in ("restart", "data") else None
-        return {"id": name, "text": text, "final_loss": as_dict(final), "gpu_hours": hours, "tied_with": []}
-    first = [v for v in levers if v.tier == 1 and v.gain is not None]
-    if not first:
-        return {"id": None, "text": "no figure for any lever", "final_loss": as_dict(None), "gpu_hours": None,
-                "tied_with": []}  # fmt: skip
-    lever = first[0]
-    final = base - lever.gain if base is not None and lever.gain is not None else None
-    return {
-        "id": lever.id,
-        "text": lever.text,
-        "final_loss": as_dict(final),
-        "gpu_hours": None,
-        "tied_with": [v.id for v in first[1:]],
-    }
+        fix = fixes[0]
+        final = base - fix.gain if base is not None and fix.gain is not None else None
+        steps = {"restart": planned, "data": planned, "branch": left}.get(fix.action.kind)
+        return _lever(fix.id, fix.text, final, fix.gain, _hours(e, steps), [], fix.action)
+    beyond = beyond_plan(e) if go_on is not None else None
+    gains = [(v, beyond if v.id == "anneal_to_zero" and beyond is not None else v.compared) for v in levers]
+    paying = sorted(((v, g) for v, g in gains if g is not None and g.mid > WORTH), key=lambda pair: -pair[1].mid)
+    if not paying:
+        text = "none pays at equal compute" if any(v.compared for v in levers) else "no figure for any lever"
+        return _lever(None, text, None, None, None, [], Action("none"))
+    lever, gain = paying[0]
+    steps = planned or float(e.step)
+    if lever.action.kind == "branch":
+        steps = float(lever.action.set.get("schedule.cooldown_steps", steps))
+    tied = [v.id for v, g in paying[1:] if g.high >= gain.low]
+    return _lever(
+        lever.id, lever.text, None if base is None else base - gain, gain, _hours(e, steps), tied, lever.action
+    )
+
+
+def _lever(
+    name: str | None,
+    text: str,
+    final: Interval | None,
+    gain: Interval | None,
+    hours: float | None,
+    tied: list[str],
+    action: Action,
+) -> dict[str, Any]:
+    return {"id": name, "text": text, "final_loss": as_dict(final), "gain": as_dict(gain), "gpu_hours": hours,
+            "tied_with": tied, "action": action}  # fmt: skip
+
+
+def _cooldown(e: Evidence, steps: float | None) -> Action:
+    """A branch that anneals to zero from here on (linearly: Bergsma et al. 2025, arXiv 2502.15938)."""
+    if steps is None or e.step < 1:
+        return Action("none")
+    sets = {"schedule.kind": "wsd", "schedule.cooldown_steps": int(steps), "schedule.cooldown_shape": "linear",
+            "schedule.min_lr": 0.0, "train.max_steps": e.step + int(steps)}  # fmt: skip
+    return Action("branch", sets, e.step)
+
+
+def _line(
+    e: Evidence, verdict: Verdict, fixes: list[Fix], apart: Interval | None, left: float | None, cooldown: float | None
+) -> str:
+    """What to do, in one sentence. ``apart``: see ``between``."""
+    if fixes:
+        return fixes[0].text
+    if e.ended and can_cool_down(e):
+        return (
+            f"Cool down from here: the plan is done, and its rate was never annealed (worth {annealing_left(e, 0.0)})."
+        )
+    if e.ended:
+        return "The plan is done, above what size and tokens should give: see the causes, and whether the facts hold."
+    if verdict.name == NOT_ENOUGH:
+        return "Go on, and look again: what there is does not tell a plateau from progress."
+    if apart is None or not left or not cooldown:
+        return "Continue as planned: nothing that is known speaks for anything else."
+    hours, fewer = _hours(e, left), _hours(e, cooldown)
+    spent = "" if hours is None or fewer is None else f", {hours - fewer:.3g} {hours_of(e)}"
+    more = f"{left - cooldown:,.0f}"
+    if apart.low > 0:
+        return f"Continue as planned: it ends lower than a cooldown now, by {apart} ({more} more steps{spent})."
+    if apart.high < 0:
+        return f"Cool down now: it ends lower than the plan, by {-apart} ({more} fewer steps{spent})."
+    if cooldown >= left:
+        return "Continue as planned: cooling down now ends no lower that could be told, and takes no fewer steps."
+    return (
+        f"Continue as planned, or cool down now and stop: their ends cannot be told apart, and cooling down takes "
+        f"{more} steps fewer{spent}."
+    )
+
+
+def hours_of(e: Evidence) -> str:
+    """What the hours are hours of."""
+    if e.history.start.get("device") == "cpu":
+        return "CPU-hours"
+    return "GPU-hours" if e.facts["devices"] is not None else "hours"
 
 
 def _hours(e: Evidence, steps: float | None) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,10 @@ from workbench.plateau.evidence import Evidence, gather
 from workbench.plateau.interval import as_dict
 from workbench.plateau.levers import Lever
 from workbench.plateau.order import RankedCause
-from workbench.plateau.verdict import DIVERGING, FINISHED, IMPROVING, NOT_ENOUGH, OVERFITTING, Verdict, judge
+from workbench.plateau.remember import tldr
+from workbench.plateau.table import evidence_rows
+from workbench.plateau.unknown import missing_facts
+from workbench.plateau.verdict import Verdict, judge
 from workbench.runs import anchors
 from workbench.runs.anchors import Anchor
 from workbench.runs.facts import Facts
@@ -25,17 +28,6 @@ from workbench.runs.history import History
 from workbench.runs.read import Source
 
 PROBABLE = 0.5
-
-_MISSING = {
-    "parameters": "the loss expected of this size, and what a larger model would gain",
-    "tokens_per_step": "tokens seen: the expected loss, and how fast a healthy run would still improve",
-    "unique_tokens": "epochs: whether the data repeat, and what fresh data would gain",
-    "lr": "the learning rate over the run: what annealing would still gain",
-    "max_steps": "where the plan ends, and the forecast of going on",
-    "val_tokens": "how much the held-out level can be trusted: a few thousand tokens say little of it",
-    "dropout": "whether regularisation holds the run back",
-    "grad_clip": "whether gradients are clipped",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,6 +75,7 @@ class Diagnosis:
                     "gain_per_efold": trend.gain.to_dict(), "healthy": trend.healthy, "basis": trend.basis,
                     "first_step": trend.first, "last_step": trend.last, "evaluations": trend.evals,
                 },
+                "table": [row.to_dict() for row in evidence_rows(e)],
                 "step": e.step,
                 "loss": e.loss,
                 "missing": [{"fact": k, "would_change": v} for k, v in self.missing.items()],
@@ -103,22 +96,20 @@ def diagnose(history: History, facts: Facts, run_dir: Path | None = None, beside
     """
     e = gather(history, facts, None if run_dir is None else Path(run_dir), beside)
     verdict = judge(e)
-    ranked = rank(e, verdict, run_dir)
+    plans = probed.Plans(run_dir)
+    ranked = rank(e, verdict, run_dir, plans)
     found = levers_module.levers(e)
     fixes = [
-        (c.id, c.assessment.fix, c.assessment.gain, c.assessment.action)
+        decision_module.Fix(c.id, c.assessment.fix, c.assessment.gain, c.assessment.action)
         for c in order.to_fix([c for c in ranked if c.probability > PROBABLE])
     ]
-    decision = decision_module.decide(e, found, fixes)
-    missing = {key: what for key, what in _MISSING.items() if facts[key] is None}
-    if facts["tokens_seen"] is not None:
-        missing.pop("tokens_per_step", None)
-    if e.rate is not None:
-        missing.pop("lr", None)
-    if e.gap is None:
-        missing["loss on seen documents"] = "whether the model memorises: without it overfitting cannot be shown"
-    diagnosis = Diagnosis(verdict, ranked, found, decision, e, missing)
-    return Diagnosis(verdict, ranked, found, decision, e, missing, _tldr(diagnosis))
+    decision = decision_module.decide(e, verdict, found, fixes)
+    for choice in (decision["cool_down_now"], decision["best_lever"]):
+        told = choice is decision["best_lever"] and fixes  # under what to do instead
+        choice["command"] = None if told else plans.fix_command(choice["action"]) or None
+        choice["action"] = choice["action"].to_dict()
+    diagnosis = Diagnosis(verdict, ranked, found, decision, e, missing_facts(e))
+    return replace(diagnosis, tldr=tldr(diagnosis))
 
 
 def diagnosis_of(source: Source) -> Diagnosis:
@@ -127,10 +118,10 @@ def diagnosis_of(source: Source) -> Diagnosis:
     return diagnose(source.history, source.facts, source.run_dir, found)
 
 
-def rank(e: Evidence, verdict: Verdict, run_dir: Path | None = None) -> list[RankedCause]:
+def rank(e: Evidence, verdict: Verdict, run_dir: Path | None, plans: probed.Plans) -> list[RankedCause]:
     """Every cause with its probability, likeliest first; what cannot be told apart is tied, what a probe settled is
     settled."""
-    results, plans = probed.results(run_dir, e.step), probed.Plans(run_dir)
+    results = probed.results(run_dir, e.step)
     ranked = []
     for module in cause_module.all_causes():
         assessment = module.assess(e, verdict)
@@ -152,37 +143,6 @@ def rank(e: Evidence, verdict: Verdict, run_dir: Path | None = None) -> list[Ran
             )
         )
     return sorted(order.tie(e, ranked), key=lambda c: -c.probability)
-
-
-def _tldr(d: Diagnosis) -> str:
-    e = d.evidence
-    name = d.verdict.name
-    lead = {
-        IMPROVING: "Still improving",
-        FINISHED: "Finished as planned",
-        NOT_ENOUGH: "Cannot tell yet",
-        OVERFITTING: "Overfitting",
-        DIVERGING: "Diverging",
-    }.get(name, "Flat")
-    at = f" at {e.loss:.3f}" if math.isfinite(e.loss) else ""
-    if d.probable:
-        first = d.to_fix[0]
-        gain = first.assessment.gain
-        worth = f" Worth {gain.low:.2f} to {gain.high:.2f} nats." if gain is not None else ""
-        return f"{lead}{at}: {first.title[0].lower()}{first.title[1:]}. {first.assessment.fix}{worth}"
-    if name in (IMPROVING, FINISHED):
-        expected = e.level.loss
-        where = ""
-        if expected is not None and e.main_is_heldout:
-            inside = expected.low <= e.loss <= expected.high
-            side = "at" if inside else "above" if e.loss > expected.high else "below"
-            where = (
-                f", {side} the loss expected of this size and these tokens, {expected.low:.2f} to {expected.high:.2f}"
-            )
-        return f"{lead}{at}{where}; nothing shows that anything is wrong."
-    if name == NOT_ENOUGH:
-        return f"{lead}: {d.verdict.why}."
-    return f"{lead}{at}, and no cause is more probable than not; see what is missing."
 
 
 def _finite(value: Any) -> Any:

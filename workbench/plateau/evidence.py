@@ -16,6 +16,7 @@ from workbench.runs.anchors import Anchor
 from workbench.runs.facts import Facts
 from workbench.runs.history import History
 
+BESIDE = "training loss beside it"  # told at the evaluations alone, with dropout on or off
 AT_FIRST = 0.2  # of a gap: 0.34 of it under a shift, 0.07 under 30 epochs, when a third of the fall was made
 
 
@@ -47,7 +48,7 @@ class Gap:
         now: at the newest evaluation; then: at step ``since``, the first evaluation behind the warm-up.
         growth, se: how much it grew in between, and the standard error of that.
         falls: training-side loss lost over the recent window, nats (positive: it falls); falls_se.
-        basis: "seen documents" (dropout off), or "training loss" as trained.
+        basis: "seen documents" (dropout off), "training loss" as trained, or ``BESIDE``.
         at_first: the gap when the training side had made a third of its fall: token frequencies are learnt by then and
             little else (Belrose et al. 2024, arXiv 2402.04362), nothing by heart. None where no evaluation shows it.
     """
@@ -185,7 +186,7 @@ def gather(history: History, facts: Facts, run_dir: Path | None = None, anchors:
         gap=_gap(history, main, train, documents, run_dir, warm, slope) if main_is_heldout else None,
         rate=lr,
         stability=stability.measure(history, train, warm),
-        expected=law.expected_loss(facts.number("parameters"), tokens, effective),
+        expected=law.expected_loss(facts.number("parameters"), tokens, effective, facts.number("vocab_size")),
         anchored=anchored.anchored(anchors, facts, lr, effective) if main_is_heldout else None,
         effective=effective,
         signals=signals.measure(history, facts, main, train, lr, warm),
@@ -291,6 +292,8 @@ def _above(curve: Curve, step: float) -> Curve:
 def _gap_to_training(main: Curve, train: Curve, warm: float, slope: trend.Trend | None) -> Gap | None:
     """The gap to the loss as trained, where no seen documents were evaluated."""
     evals = _above(main, warm)
+    if len(evals) >= trend.MIN_EVALS and len(train) <= 2 * len(main):
+        return _gap_beside(evals, _above(train, warm), slope)
     if len(evals) < 4 or len(train) < 20:
         return None
     half = float(np.median(np.diff(evals.step))) / 2
@@ -310,6 +313,22 @@ def _gap_to_training(main: Curve, train: Curve, warm: float, slope: trend.Trend 
     falls_se = float(np.std(np.diff(recent.loss))) / math.sqrt(third)
     se = math.sqrt(2 * jitter**2 + sum(e**2 for e in errors))
     return Gap(gaps[1], gaps[0], float(evals.step[0]), gaps[1] - gaps[0], se, falls, falls_se, "training loss")
+
+
+def _gap_beside(evals: Curve, train: Curve, slope: trend.Trend | None) -> Gap | None:
+    """The gap to training losses that are told at the evaluations alone, as tables of both have them."""
+    common = np.intersect1d(evals.step, train.step)
+    if len(common) < trend.MIN_EVALS:
+        return None
+    held, near = (c.loss[np.isin(c.step, common)] for c in (evals, train))
+    jitter = [trend.residual_sd(np.log(common), losses, robust=True) or 0.02 for losses in (held, near)]
+    recent = near[common >= (slope.first if slope else common[0])]
+    third = max(1, len(recent) // 3)
+    falls = float(recent[:third].mean() - recent[-third:].mean())
+    now, then = float(held[-1] - near[-1]), float(held[0] - near[0])
+    se = math.sqrt(2 * sum(j**2 for j in jitter))
+    falls_se = jitter[1] * math.sqrt(2 / third)
+    return Gap(now, then, float(common[0]), now - then, se, falls, falls_se, BESIDE)
 
 
 def annealing_left(evidence: Evidence, final: float) -> Interval | None:

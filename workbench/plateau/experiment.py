@@ -26,6 +26,8 @@ class Arms:
         rewarm: share of the peak rate that the changed arms begin with, in place of the checkpoint's.
         at_most, at_least, set: options lowered, raised, or set.
         once: train on one of each set of exact copies.
+        fresh: from the start in place of a checkpoint: what shapes a run from its first steps on is not undone by a
+            short branch.
         high: only from a checkpoint whose rate is at ``HIGH`` of the peak or above.
         cooldown: the change is the annealing: the plain arms go on by the run's own schedule.
         calms: the change makes the noise of the steps smaller, which alone gains over so few tokens: what annealing
@@ -43,6 +45,7 @@ class Arms:
     at_least: Mapping[str, float] = field(default_factory=dict)
     set: Mapping[str, Any] = field(default_factory=dict)
     once: bool = False
+    fresh: bool = False
     high: bool = False
     cooldown: bool = False
     calms: bool = False

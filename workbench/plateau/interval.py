@@ -42,6 +42,11 @@ class Interval:
         """Cut off below ``floor``."""
         return Interval(max(self.low, floor), max(self.mid, floor), max(self.high, floor))
 
+    @property
+    def ends(self) -> tuple[float, float, float]:
+        """``low, mid, high``."""
+        return self.low, self.mid, self.high
+
     def to_dict(self) -> dict[str, float | None]:
         return {"low": round(self.low, 4), "mid": round(self.mid, 4), "high": round(self.high, 4)}
 

@@ -17,6 +17,9 @@ from workbench.plateau.interval import Interval
 E, A, B, ALPHA, BETA = 1.8172, 482.01, 2085.43, 0.3478, 0.3658
 R_STAR = 15.388
 OFFSET, OFFSET_SPREAD = 0.245, 0.15
+# A larger vocabulary has longer tokens, each with more to foretell: between 32,000 and 200,000 tokens of web text they
+# grow by 3 to 9% a doubling, and the loss of a token with them. The shift counts as known to its own size.
+GPT2, LONGER, SUBWORDS = 50257, 0.06, 2000
 FITTED_PARAMETERS = (2e7, 2e10)  # outside, the law was never fitted, and the level it gives is no evidence
 FITTED_TOKENS = (3e8, 1e12)
 
@@ -55,13 +58,16 @@ def effective_tokens(tokens: float, unique: float, with_replacement: bool = Fals
     return drawn + drawn * R_STAR * -math.expm1(-repeats / R_STAR)
 
 
-def expected_loss(parameters: float | None, tokens: float | None, effective: float | None) -> Expected:
+def expected_loss(
+    parameters: float | None, tokens: float | None, effective: float | None, vocabulary: float | None = None
+) -> Expected:
     """Loss that this size and these tokens should have given by now.
 
     Args:
         parameters: trainable parameters.
         tokens: tokens trained on.
         effective: D', where the unique tokens are known; else ``tokens`` stands for it.
+        vocabulary: tokens of the tokenizer; None: as many as GPT-2's.
     """
     missing = [name for name, value in (("parameters", parameters), ("tokens seen", tokens)) if not value]
     if parameters is None or tokens is None or missing:
@@ -70,14 +76,21 @@ def expected_loss(parameters: float | None, tokens: float | None, effective: flo
         return Expected(None, f"not computable: the law was not fitted for {parameters / 1e6:.3g}M parameters")
     if not FITTED_TOKENS[0] <= tokens <= FITTED_TOKENS[1]:
         return Expected(None, f"not computable: the law was not fitted for {tokens / 1e6:.4g}M tokens")
+    if vocabulary is not None and vocabulary < SUBWORDS:
+        return Expected(None, f"not computable: the law was not fitted for a vocabulary of {vocabulary:,.0f}")
     mid = E + size_term(parameters) + data_term(effective or tokens) + OFFSET
+    doublings = math.log2(vocabulary / GPT2) if vocabulary else 0.0
+    shift = mid * LONGER * doublings if abs(doublings) > 0.1 else 0.0
+    spread = math.hypot(OFFSET_SPREAD, shift)
+    mid += shift
+    other = f", {shift:+.2f} ± {abs(shift):.2f} for a vocabulary of {vocabulary:,.0f}" if shift else ""
     repeated = "" if effective is None else f" worth {effective / 1e9:.2f}B fresh ones"
     basis = (
         f"Hoffmann's law (refit of Besiroglu et al. 2024) at {parameters / 1e6:.2f}M parameters and "
-        f"{tokens / 1e9:.2f}B tokens{repeated}, +{OFFSET} for GPT-2 tokens of web text; ±{OFFSET_SPREAD} since no run "
-        "on this corpus anchors it"
+        f"{tokens / 1e9:.2f}B tokens{repeated}, +{OFFSET} for GPT-2 tokens of web text{other}; ±{spread:.2f} since no "
+        "run on this corpus anchors it"
     )
-    return Expected(Interval(mid - OFFSET_SPREAD, mid, mid + OFFSET_SPREAD), basis)
+    return Expected(Interval(mid - spread, mid, mid + spread), basis)
 
 
 def healthy_slope(tokens: float | None) -> tuple[float, str]:

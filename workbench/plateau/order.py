@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from workbench.plateau.cause import Assessment, Finding
+from workbench.plateau.causes import data_repetition, duplicates
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.interval import as_dict
 from workbench.probes.judge import Result
@@ -96,6 +97,7 @@ ORDER: tuple[tuple[str, tuple[str, ...]], ...] = (
     )),
 )  # fmt: skip
 _SAME_EVIDENCE = (("lr_too_high", "batch_too_small"),)
+OFTEN = 0.5  # probability of repetition from which on its share is asked for
 _TELLABLE = 1.5  # difference in log-odds from which two causes of the same evidence count as told apart
 
 
@@ -116,7 +118,24 @@ def tie(e: Evidence, ranked: Sequence[RankedCause]) -> list[RankedCause]:
         for cause in group:
             others = tuple(c.id for c in group if c is not cause)
             found[cause.id] = replace(cause, probability=shared, tied_with=others)
-    return list(found.values())
+    return list(_read_often(e, found).values())
+
+
+def _read_often(e: Evidence, found: dict[str, RankedCause]) -> dict[str, RankedCause]:
+    """Text that was read many times, of data nobody counted: by passes over the files, or by copies in them.
+
+    Both leave the same curves, and either is enough: their probability is shared out as they are beforehand.
+    """
+    passes, copies = found.get("data_repetition"), found.get("duplicates")
+    if passes is None or copies is None or e.epochs is not None or passes.probability < OFTEN:
+        return found
+    if passes.confirmed is not None or copies.confirmed is not None:
+        return found
+    whole, part = passes.probability, 1 / (1 + math.exp(duplicates.PRIOR - data_repetition.PRIOR))
+    return found | {
+        passes.id: replace(passes, probability=part * whole, tied_with=(copies.id,)),
+        copies.id: replace(copies, probability=(1 - part) * whole, tied_with=(passes.id,)),
+    }
 
 
 def to_fix(probable: Sequence[RankedCause]) -> list[RankedCause]:

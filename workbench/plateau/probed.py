@@ -65,7 +65,10 @@ class Plans:
             return Planned(experiment.what, experiment.cost, str(error))
 
     def fix_command(self, action: Action) -> str:
-        """What to type for a fix."""
+        """What to type for a fix; "" as well for a branch of a log, which has no checkpoint here, and for other data of
+        its: a log has no configuration to keep."""
+        if self._run_dir is None and (action.kind == "branch" or not action.set):
+            return ""
         name = "RUN" if self._run_dir is None else self._run_dir.name
         return command_of(fix_of(action.kind, action.set, action.from_step, self._site), self._run_dir, name)
 

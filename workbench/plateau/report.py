@@ -5,11 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
+from workbench.plateau import advice
 from workbench.plateau.cause import Finding
 from workbench.plateau.diagnose import Diagnosis, RankedCause
 from workbench.plateau.interval import Interval
-from workbench.plateau.levers import Lever
 from workbench.plateau.table import evidence_rows
+from workbench.plateau.verdict import DIVERGING
 from workbench.runs.history import History
 from workbench.text import plain
 
@@ -21,6 +22,7 @@ def report_lines(diagnosis: Diagnosis, history: History, width: int = 80) -> lis
     """The whole report, wrapped to ``width`` columns; safe to print (foreign text is made plain)."""
     parts = [
         _verdict(diagnosis, width),
+        _decision(diagnosis, width),
         _table(diagnosis, width),
         _causes(diagnosis, width),
         _advice(diagnosis, width),
@@ -51,12 +53,31 @@ def wrap(lead: str, text: str, width: int) -> Iterator[str]:
 def _verdict(d: Diagnosis, width: int) -> Iterator[str]:
     yield from wrap("", f"{d.verdict.name.replace('_', ' ').upper()}: {d.verdict.why}.", width)
     e = d.evidence
-    if e.level.loss is not None and e.main_is_heldout:
-        yield from wrap("", f"Expected: {e.level.loss}, by {e.level.basis}.", width)
-    else:
-        yield from wrap("", f"Expected loss {e.level.basis}.", width)
+    yield from wrap("", f"Expected loss: {expected(d)}.", width)
     noise = "unknown" if e.noise.eval_se is None else f"{e.noise.eval_se:.4f}"
-    yield from wrap("", f"Noise of an evaluation: {noise} ({e.noise.basis}).", width)
+    yield from wrap("", f"Noise of an evaluation: {noise} ({e.noise.basis}). {level_known(d)}".rstrip(), width)
+
+
+def expected(d: Diagnosis) -> str:
+    """The loss that this size and these tokens should have given, and what that rests on."""
+    level = d.evidence.level
+    if level.loss is None:
+        return level.basis
+    held = "" if d.evidence.main_is_heldout else " on held-out text, of which this run has no loss"
+    return f"{level.loss}{held}, by {level.basis}"
+
+
+def level_known(d: Diagnosis) -> str:
+    """How far the held-out level itself is known; "" where there is none."""
+    e = d.evidence
+    if not e.main_is_heldout:
+        return ""
+    if e.noise.level_se is not None:
+        return f"The level is known to ± {e.noise.level_se:.3f}."
+    tokens = e.facts.number("val_tokens")
+    if tokens is None:
+        return "How well the level is known cannot be said: the held-out set may be tiny."
+    return f"The level rests on {tokens:,.0f} held-out tokens."
 
 
 def _table(d: Diagnosis, width: int) -> Iterator[str]:
@@ -67,7 +88,8 @@ def _table(d: Diagnosis, width: int) -> Iterator[str]:
     yield f"{'step':>8}  {name + ' ± noise':<18}  what changed"
     for row in rows:
         noise = "" if row.noise is None else f" ± {row.noise:.4f}"
-        yield from wrap(f"{row.step:>8}  {f'{row.loss:.4f}{noise}':<18}  ", row.comment, width)
+        for line in wrap(f"{row.step:>8}  {f'{row.loss:.4f}{noise}':<18}  ", row.comment, width):
+            yield line.rstrip()
 
 
 def _causes(d: Diagnosis, width: int) -> Iterator[str]:
@@ -103,23 +125,29 @@ def _settle(cause: RankedCause, width: int) -> Iterator[str]:
     if cause.probe is None:
         yield from wrap("      no short experiment settles it; what would: ", cause.instead, width)
         return
-    yield from wrap("      settle it: ", cause.probe.what, width)
+    cost = f" ({cause.probe.cost_fraction:.1%} of the compute so far)" if cause.probe_command else ""
+    yield from wrap("      settle it: ", cause.probe.what + cost, width)
     if cause.probe.refused:
         yield from wrap("        not here: ", cause.probe.refused, width)
     elif cause.probe_command:
-        yield from command(f"{cause.probe_command}  ({cause.probe.cost_fraction:.1%} of the compute so far)", width)
+        yield from command(cause.probe_command, width)
 
 
 def command(text: str, width: int) -> Iterator[str]:
-    """A command line to copy, its options on lines of their own where it is long."""
+    """A command line to copy, its options on lines behind it where it is long."""
     lead = "      $ "
     if len(lead + text) <= width:
         yield lead + plain(text)
         return
-    parts = plain(text).split(" --")
-    for number, part in enumerate(parts):
-        more = " \\" if number + 1 < len(parts) else ""
-        yield (lead if number == 0 else "          --") + part + more
+    first, *options = plain(text).split(" --")
+    rows = [lead + first]
+    for option in options:
+        if len(f"{rows[-1]} --{option} \\") <= width and len(rows) > 1:
+            rows[-1] += f" --{option}"
+        else:
+            rows.append(f"          --{option}")
+    yield from (f"{row} \\" for row in rows[:-1])
+    yield rows[-1]
 
 
 def _findings(lead: str, findings: list[Finding], width: int) -> Iterator[str]:
@@ -135,41 +163,30 @@ def _advice(d: Diagnosis, width: int) -> Iterator[str]:
         yield from wrap(f"  {number}. ", f"{cause.assessment.fix} {_gain(cause.assessment.gain)}", width)
         if cause.fix_command:
             yield from command(cause.fix_command, width)
-    for lever in d.levers:
-        if lever.gain is None:
-            continue
-        tied = [v.id for v in d.levers if v.tier == lever.tier and v is not lever and v.gain is not None]
-        text = f"{lever.text}: {_gain(lever.gain)}{_at_equal_compute(lever)}"
+    if d.verdict.name != DIVERGING:
+        yield from _levers(d, width)
+
+
+def _levers(d: Diagnosis, width: int) -> Iterator[str]:
+    for heading, texts, tied in advice.levers([v.to_dict() for v in d.levers]):
+        if heading:
+            yield f"  {heading}"
+        for text in texts:
+            yield from wrap("  - ", text, width)
         if tied:
-            text += f"; no honest order against {', '.join(tied)}"
-        yield from wrap("  - ", text, width)
-    unknown = [v.text for v in d.levers if v.gain is None]
-    if unknown:
-        yield from wrap("  - ", "without a figure: " + "; ".join(unknown), width)
-    yield from _decision(d, width)
+            yield from wrap("    ", advice.TIED, width)
 
 
 def _decision(d: Diagnosis, width: int) -> Iterator[str]:
-    for key, lead in (("continue", "continue as planned"), ("cool_down_now", "cool down now")):
-        choice = d.decision[key]
-        loss = choice["final_loss"]
-        if loss["mid"] is None:
-            continue
-        steps = "" if choice["steps"] is None else f" after {choice['steps']:.0f} more steps"
-        hours = "" if choice["gpu_hours"] is None else f", {choice['gpu_hours']:.3g} device hours"
-        text = f"{lead}: loss {loss['mid']:.3f} ({loss['low']:.3f} to {loss['high']:.3f}){steps}{hours}"
-        yield from wrap("  → ", text, width)
+    yield from wrap("Decision: ", d.decision["line"], width)
+    for lead, text, typed in advice.choices(d.decision):
+        yield from wrap(f"  {lead:<20}  ", text, width)
+        if typed:
+            yield from command(typed, width)
 
 
 def _gain(gain: Interval | None) -> str:
     return "(gain: not computable here)" if gain is None else f"gain {gain} nats"
-
-
-def _at_equal_compute(lever: Lever) -> str:
-    if lever.id == "larger_model":
-        tokens = " at equal tokens"
-        return tokens if lever.equal_compute is None else f"{tokens}, {lever.equal_compute} at equal compute"
-    return ""
 
 
 def _missing(d: Diagnosis, width: int) -> Iterator[str]:

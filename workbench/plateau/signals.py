@@ -34,6 +34,7 @@ class Signals:
 
     Attributes:
         log_vocab: ln of the vocabulary: the loss of guessing; vocab_known: whether the run stated it.
+        initial: loss of the untrained model, which is about that; None where no loss of the first step is told.
         grad_early, grad_now: median gradient norm of the first and of the newest tenth behind the warm-up.
         lr_ratio: peak rate over the published optima: above 1 over the higher one, below 1 under the lower one.
         batch: tokens of a step; batch_ratio: over the published optimum; noise_ratio: over the measured noise scale.
@@ -45,6 +46,7 @@ class Signals:
 
     log_vocab: float
     vocab_known: bool
+    initial: float | None = None
     grad_early: float | None = None
     grad_now: float | None = None
     lr_ratio: float | None = None
@@ -86,9 +88,11 @@ def measure(history: History, facts: Facts, main: Curve, train: Curve, lr: Rate 
     optimum = 0.58 * tokens**0.571 if tokens else None
     drift, drift_z, turns = _drift(train, warm)
     cost, cost_se = _dropout_cost(history, train, warm)
+    initial = _initial(main, train)
     return Signals(
-        log_vocab=math.log(vocabulary or VOCABULARY),
+        log_vocab=math.log(vocabulary) if vocabulary else initial or math.log(VOCABULARY),
         vocab_known=vocabulary is not None,
+        initial=initial,
         grad_early=early,
         grad_now=now,
         lr_ratio=_lr_ratio(facts, lr, tokens),
@@ -102,6 +106,14 @@ def measure(history: History, facts: Facts, main: Curve, train: Curve, lr: Rate 
         dropout_cost=cost,
         dropout_cost_se=cost_se,
     )
+
+
+def _initial(main: Curve, train: Curve) -> float | None:
+    """The loss before anything was learnt; None as well for one that no vocabulary of 26 to 260,000 tokens gives."""
+    for curve in (main, train):
+        if len(curve) and curve.step[0] <= 1 and math.log(26) < curve.loss[0] < math.log(2.6e5):
+            return float(curve.loss[0])
+    return None
 
 
 def _gradients(history: History, warm: float) -> tuple[float | None, float | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,9 @@ class Row:
     loss: float
     noise: float | None
     comment: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "loss": self.loss, "noise": self.noise, "changed": self.comment}
 
 
 def evidence_rows(e: Evidence, rows: int = ROWS) -> list[Row]:
@@ -65,9 +69,10 @@ def _pick(e: Evidence, rows: int) -> list[int]:
 
 def _change(e: Evidence, a: int, b: int) -> str:
     change = float(e.main.loss[b] - e.main.loss[a])
+    shown = f"{change:+.3f}" if abs(change) >= 0.0005 else f"{change:+.4f}"
     if e.noise.eval_se is not None and abs(change) < 2 * math.sqrt(2) * e.noise.eval_se:
-        return f"{change:+.3f}, within noise"
-    return f"{change:+.3f}"
+        return f"{shown}, within noise"
+    return shown
 
 
 def _events(e: Evidence, after: float, until: float) -> list[str]:

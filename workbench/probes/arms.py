@@ -30,7 +30,8 @@ def make(run_dir: Path, design: Design) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         for arm in design.arms:
-            _arm(run_dir, run_dir / FOLDER / "arms" / arm.name, arm.config, design.kept.path)
+            found = design.kept.path if design.kept.step else None
+            _arm(run_dir, run_dir / FOLDER / "arms" / arm.name, arm.config, found)
         text = json.dumps(_plan(design), indent=1)
         path = folder / PLAN
         if not path.is_file() or _same(path.read_text(encoding="utf-8")) != _same(text):
@@ -75,8 +76,9 @@ def _same(text: str) -> object:
         return None
 
 
-def _arm(run_dir: Path, folder: Path, config: Config, found: Path) -> None:
-    """One arm, whole or not at all. One that is there with another configuration is begun anew."""
+def _arm(run_dir: Path, folder: Path, config: Config, found: Path | None) -> None:
+    """One arm, whole or not at all, off a checkpoint or (None) from the start. One that is there with another
+    configuration is begun anew."""
     text = config.to_toml()
     path = folder / CONFIG
     if path.is_file() and path.read_text(encoding="utf-8") == text:
@@ -87,6 +89,7 @@ def _arm(run_dir: Path, folder: Path, config: Config, found: Path) -> None:
     part.mkdir(parents=True, mode=0o700)
     if (run_dir / KEEP_NAME).is_file():
         shutil.copyfile(run_dir / KEEP_NAME, part / KEEP_NAME)
-    branching.adopt(found, part, config, same_data=True)
+    if found is not None:
+        branching.adopt(found, part, config, same_data=True)
     (part / CONFIG).write_text(text, encoding="utf-8")
     part.rename(folder)

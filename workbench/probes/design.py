@@ -17,6 +17,7 @@ from workbench.plateau.rate import full_cooldown
 from workbench.probes.site import Kept, NoProbe, Site
 
 SEEDS = 2
+FRESH = 16  # steps, at least, of an arm from the start
 QUANTUM = 4  # an arm's steps are a multiple of it, so that one of four times the batch reads the same tokens
 FORWARD = 1 / 3  # cost of a token that is only evaluated
 MOST_DOCUMENTS, FEWEST = 2000, 8
@@ -68,15 +69,17 @@ def design(site: Site, cause: str, experiment: Experiment, budget: float = BUDGE
 def _arms(site: Site, cause: str, experiment: Arms, budget: float) -> Design:
     if experiment.once:
         _refuse_without_copies(site)
-    kept = _checkpoint(site, experiment)
+    kept = _start(site) if experiment.fresh else _checkpoint(site, experiment)
+    least = FRESH if experiment.fresh else QUANTUM
     base = _base(site, kept)
     per_step = base.tokens_per_step
     count = 2 * SEEDS
     documents, evaluated = _evaluated(site, budget * site.spent / count / 4)
-    room = (budget * site.spent - (count + 1) * FORWARD * evaluated) / count
+    evaluations = count + bool(kept.step)  # one of the checkpoint itself, where there is one
+    room = (budget * site.spent - evaluations * FORWARD * evaluated) / count
     steps = int(room / per_step) // QUANTUM * QUANTUM
-    if steps < QUANTUM:
-        need = (count * QUANTUM * per_step + (count + 1) * FORWARD * evaluated) / site.spent
+    if steps < least:
+        need = (count * least * per_step + evaluations * FORWARD * evaluated) / site.spent
         raise NoProbe(
             f"{budget:.0%} of the run's compute so far is {max(0, int(room / per_step))} steps an arm, too few to tell "
             f"anything: wait until it has trained longer, or allow more with --budget {need + 0.005:.2f}"
@@ -88,14 +91,14 @@ def _arms(site: Site, cause: str, experiment: Arms, budget: float) -> Design:
     for pair in range(SEEDS):
         seed = {"seed": base.train.seed + pair * OTHER_ORDER}
         for name, config, is_changed in ((label, plain, False), (experiment.label, changed, True)):
-            if not (is_changed or pair):  # the checkpoint's own loss, on the same documents
+            if kept.step and not (is_changed or pair):  # the checkpoint's own loss, on the same documents
                 config = config.replace(eval={"every": kept.step})
             full = f"step-{kept.step}+{steps}-{name}-{pair + 1}"
             arms.append(Arm(full, config.replace(train=seed), is_changed, pair, is_changed and experiment.once))
     each = (steps * per_step + FORWARD * evaluated) / site.spent
     folder = site.run_dir / "probes" / "arms"
     missing = sum(not (folder / arm.name / "evals" / _last(arm)).is_file() for arm in arms)
-    first = FORWARD * evaluated / site.spent
+    first = FORWARD * evaluated / site.spent if kept.step else 0.0
     healthy = full_cooldown(parameter_count(base.model))[0].high if experiment.calms else None
     return Design(
         cause, experiment, kept, site.spent, count * each + first, tuple(arms), steps, steps * per_step, None,
@@ -114,6 +117,12 @@ def _refuse_without_copies(site: Site) -> None:
             f"the files of {site.run_dir.name} hold hardly an exact copy ({unique:,} of {site.tokens:,} tokens are "
             "unique): for near ones train on a recipe that deduplicates (gptbench data recipe)"
         )
+
+
+def _start(site: Site) -> Kept:
+    """The run before its first step."""
+    newest = site.checkpoints[0]
+    return Kept(newest.path, 0, 0, 0, newest.planned)
 
 
 def _checkpoint(site: Site, experiment: Arms) -> Kept:
@@ -136,11 +145,12 @@ def _checkpoint(site: Site, experiment: Arms) -> Kept:
 def _base(site: Site, kept: Kept) -> Config:
     """The run's configuration as of a checkpoint, one process, nothing but the last evaluation."""
     c = site.config.replace(train={"max_steps": kept.planned})
+    start = {"init_from": None, "branched_from": kept.path.name} if kept.step else {"branched_from": None}
     return c.replace(
         train={
             "epochs": None, "grad_accum": c.micro_batches(kept.step + 1), "batch_schedule": (), "processes": 1,
-            "parallel": "auto", "checkpoint_every": 0, "keep_checkpoints": 1, "keep_best": False, "init_from": None,
-            "branched_from": kept.path.name, "system_every": 0.0,
+            "parallel": "auto", "checkpoint_every": 0, "keep_checkpoints": 1, "keep_best": False, "system_every": 0.0,
+            **start,
         },
         eval={"every": 0, "seen": 0, "sample_every": 0},
     )  # fmt: skip
@@ -161,6 +171,9 @@ def _evaluated(site: Site, most: float) -> tuple[int, int]:
 
 def _pair(site: Site, kept: Kept, base: Config, experiment: Arms, steps: int) -> tuple[Config, Config]:
     """Configurations of a plain and of a changed arm."""
+    if experiment.fresh:
+        arms = (_fresh(base, site, steps), _fresh(base, site, steps, experiment.rate))
+        return arms[0], _with(arms[1], experiment)
     peak, now = site.config.optim.lr, site.rate(kept)
     begin = now if experiment.high or experiment.rewarm is not None else max(now, HIGH * peak)
     begin = max(begin, 1e-4 * peak)  # a rate of nothing is none
@@ -196,6 +209,13 @@ def _annealed(base: Config, kept: Kept, rate: float, steps: int) -> Config:
         },
         train={"max_steps": kept.step + steps},
     )  # fmt: skip
+
+
+def _fresh(base: Config, site: Site, steps: int, factor: float = 1.0) -> Config:
+    """From the start: warmed up as the run was, for half of the steps at most, then linearly to zero."""
+    warmup = min(site.config.schedule.warmup_steps, steps // 2)
+    config = _annealed(base, _start(site), factor * site.config.optim.lr, steps - warmup)
+    return config.replace(schedule={"warmup_steps": warmup}, train={"max_steps": steps})
 
 
 def _batch(base: Config, experiment: Arms) -> Config:

@@ -199,9 +199,10 @@ def verdict_of(gain: Interval, refutes: float | None = MARGIN, margin: float = M
 
 
 def _undecided(refutes: float | None, gain: Interval) -> str:
-    if gain.high < MARGIN:
+    if refutes is None and gain.high < MARGIN:
         return ": so few tokens could prove this cause, but not disprove it"
-    return f": it may be more or less than {MARGIN}, longer arms would tell"
+    least = min(MARGIN, refutes or MARGIN)
+    return f": it may be more or less than {least:g}, longer arms would tell"
 
 
 def _judge_measurement(run_dir: Path, plan: dict[str, Any]) -> Result | None:

@@ -26,6 +26,7 @@ FILE_NAME = "facts.toml"
 
 KEYS: dict[str, tuple[type, str]] = {
     "parameters": (int, "trainable parameters, position embeddings left out"),
+    "architecture": (str, "gpt2, or modern: rotary positions, RMSNorm, a gated or squared feed-forward part"),
     "n_layer": (int, "transformer blocks"),
     "n_head": (int, "attention heads"),
     "n_embd": (int, "width of the residual stream"),
@@ -70,6 +71,7 @@ _CHOICES = {
     "schedule": ("cosine", "linear", "wsd", "constant"),
     "cooldown_shape": ("linear", "1-sqrt"),
     "eval_windows": ("fixed", "redrawn"),
+    "architecture": ("gpt2", "modern"),
 }
 _ALIASES = {
     "learning_rate": "lr", "max_iters": "max_steps", "warmup_iters": "warmup_steps", "lr_decay_iters": "decay_steps",
@@ -251,6 +253,8 @@ def derive(facts: Facts, history: History) -> None:
         value = number(start, key)
         if math.isfinite(value) and value > 0:
             facts.default(key, value, "start event")
+    if (processes := number(start, "processes")) >= 1:
+        facts.default("devices", processes, "start event")
     if isinstance(start.get("device_name"), str):
         facts.default("device_name", start["device_name"], "start event")
 
@@ -263,6 +267,8 @@ def derive(facts: Facts, history: History) -> None:
             facts.default("tokens_seen", tokens, "derived: newest step event")
         elif per_step := n("tokens_per_step"):
             facts.default("tokens_seen", per_step * history.step, "derived: tokens_per_step × step")
+        elif math.isfinite(tokens) and (last := history.steps.last("step")) > 0.9 * history.step:
+            facts.default("tokens_seen", tokens * history.step / last, f"derived: step event {last:.0f}")
     if (u := n("unique_tokens")) and (total := n("train_tokens")) and total >= u:
         facts.default("duplicate_fraction", 1 - u / total, "derived: 1 − unique_tokens / train_tokens")
     if (seen := n("tokens_seen")) is not None and (u := n("unique_tokens")):
@@ -287,7 +293,7 @@ def _from_config(facts: Facts, c: config.Config) -> None:
         "micro_batch": c.train.micro_batch, "grad_accum": c.train.grad_accum, "tokens_per_step": c.tokens_per_step,
         "schedule": c.schedule.kind, "lr": c.optim.lr, "warmup_steps": c.schedule.warmup_steps,
         "weight_decay": c.optim.weight_decay, "grad_clip": c.optim.grad_clip, "optimizer": c.optim.kind,
-        "encoding": c.data.encoding,
+        "encoding": c.data.encoding, "architecture": c.model.family,
     }  # fmt: skip
     if c.schedule.kind != "constant":
         values["min_lr"] = c.schedule.min_lr

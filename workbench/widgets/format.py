@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 
+from workbench import text
+
 UNKNOWN = "–"
 
 
 def count(value: float | None) -> str:
     """12 345 678 → 12.3M; three significant digits."""
-    if value is None or not math.isfinite(value):
-        return UNKNOWN
-    for scale, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= scale * 0.9995:
-            return f"{value / scale:.3g}{suffix}"
-    return f"{value:.3g}"
+    return UNKNOWN if value is None or not math.isfinite(value) else text.count(value)
 
 
 def size(value: float | None) -> str:

@@ -15,6 +15,7 @@ from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from workbench.plateau import advice
 from workbench.text import plain
 from workbench.widgets.format import bar
 from workbench.widgets.sheet import Sheet
@@ -197,6 +198,7 @@ def lines(
         shown += _wrapped("", diagnosis["tldr"], width, "bold")
     if str(diagnosis.get("why_verdict") or "").casefold() not in str(diagnosis.get("tldr") or "").casefold():
         shown += _wrapped("", diagnosis["why_verdict"], width)
+    shown += _decision(diagnosis, width)
     causes = likely(diagnosis)
     if diagnosis.get("causes") and not causes:
         text = f"no cause is likely: {len(diagnosis['causes'])} looked at, all below {_SHOWN:.0%}"
@@ -211,13 +213,53 @@ def lines(
         shown += _cause(cause, width, is_open, None if cursor is None else name == cursor)
         if begins is not None:
             begins[name] = above + first, above + len(shown)
-    if levers := diagnosis.get("levers") or []:
-        shown += [Content(""), Content.styled("what would make it better", "bold")]
-        for lever in levers:
-            gain = _interval(lever.get("gain_equal_tokens"))
-            text = plain(lever.get("text")) + (f" (gain {gain} nat at equal tokens)" if gain else "")
-            shown += _wrapped("  ▸ ", text, width)
+    shown += _advice(diagnosis, width)
+    shown += _table(diagnosis, width)
+    if missing := diagnosis.get("missing") or []:
+        shown += [Content(""), Content.styled("what would be needed to know more", "bold")]
+        for item in missing:
+            shown += _wrapped("  ? ", f"{item.get('fact')}: {item.get('would_change')}", width, "$text-muted")
     return shown
+
+
+def _decision(diagnosis: Mapping[str, Any], width: int) -> Iterator[Content]:
+    decision = diagnosis.get("decision") or {}
+    if not decision.get("line"):
+        return
+    yield Content("")
+    yield from _wrapped("▶ ", decision["line"], width, "bold $text-accent")
+    for lead, text, _ in advice.choices(decision):
+        yield from _wrapped("  ", f"{lead}: {text}", width)
+
+
+def _advice(diagnosis: Mapping[str, Any], width: int) -> Iterator[Content]:
+    levers = diagnosis.get("levers") or []
+    if not levers or diagnosis.get("verdict") == "diverging":
+        return
+    yield Content("")
+    yield Content.styled("what would make it better", "bold")
+    for heading, texts, tied in advice.levers(levers):
+        if heading:
+            yield from _wrapped("  ", heading.lower(), width, "$text-muted")
+        for text in texts:
+            yield from _wrapped("  ▸ ", text, width)
+        if tied:
+            yield from _wrapped("    ", advice.TIED, width, "$text-muted")
+
+
+def _table(diagnosis: Mapping[str, Any], width: int) -> Iterator[Content]:
+    rows = diagnosis.get("table") or []
+    if not rows:
+        return
+    yield Content("")
+    yield Content.styled("evidence", "bold")
+    yield from _wrapped("", f"{'step':>8}  {'loss ± noise':<15}  what changed", width, "$text-muted")
+    for row in rows:
+        noise = "" if row.get("noise") is None else f" ± {row['noise']:.4f}"
+        lead = f"{row['step']:>8}  {row['loss']:.4f}{noise}".ljust(25) + "  "
+        if width - len(lead) < 20:
+            lead = f"{row['step']:>8}  {row['loss']:.4f}  "
+        yield from _wrapped(lead, row.get("changed") or "–", width)
 
 
 _SAID = {True: " ✓ by experiment", False: " ✗ by experiment"}

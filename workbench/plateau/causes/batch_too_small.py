@@ -18,7 +18,7 @@ PRIOR = -2.0
 PROBE = Arms(
     "four times the batch by accumulation, from the newest checkpoint, against a plain continuation, both annealed to "
     "zero over the same tokens",
-    "batch-x4", batch=4.0, high=True, calms=True, refutes=0.0,
+    "batch-x4", batch=4.0, high=True, calms=True, refutes=None,
 )  # fmt: skip
 
 

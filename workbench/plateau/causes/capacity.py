@@ -44,11 +44,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     _rate(e, findings, missing)
     if e.stability.blown_up > 0:
         findings.append(Finding("the training loss has blown up", -2.0, {"blown_up": e.stability.blown_up}))
-    sets = {}
-    if (width := e.facts.number("n_embd")) and (layers := e.facts.number("n_layer")):
-        sets = {"model.n_embd": int(width * 1.5) // 64 * 64 or int(width * 2), "model.n_layer": round(layers * 1.34)}
     fix = f"Train a larger model, about {LARGER:.0f}× the parameters, on the same tokens."
-    return Assessment(findings, fix, Action("restart", sets), gain(n, tokens), missing)
+    return Assessment(findings, fix, Action("restart", larger(e)), gain(n, tokens), missing)
 
 
 def _ratio(e: Evidence, n: float, tokens: float, findings: list[Finding]) -> None:
@@ -82,6 +79,18 @@ def _rate(e: Evidence, findings: list[Finding], missing: list[str]) -> None:
     elif e.rate.share > 0.7:
         text = f"the learning rate is still at {e.rate.share:.0%} of its peak: annealing comes first"
         findings.append(Finding(text, -1.0, {"lr_share": e.rate.share}))
+
+
+def larger(e: Evidence) -> dict[str, int]:
+    """Options of a model of about ``LARGER`` times the parameters; none where its shape is unknown."""
+    width, layers = e.facts.number("n_embd"), e.facts.number("n_layer")
+    if not width or not layers:
+        return {}
+    heads = int(e.facts.number("n_head") or max(1, width // 64))
+    wider = max(round(1.5 * heads), heads + 1)  # heads of the size they have
+    return {
+        "model.n_head": wider, "model.n_embd": int(width) // heads * wider, "model.n_layer": round(layers * 1.34),
+    }  # fmt: skip
 
 
 def gain(parameters: float | None, tokens: float | None) -> Interval | None:

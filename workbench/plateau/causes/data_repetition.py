@@ -92,7 +92,9 @@ def _gap(e: Evidence, findings: list[Finding], missing: list[str]) -> None:
         missing.append("loss on seen documents: whether the model memorises cannot be seen without it")
         return
     figures = {"gap": gap.now, "growth": gap.growth, "se": gap.se}
-    near = "seen documents" if gap.basis == "seen documents" else "the training loss (dropout on)"
+    near = {"seen documents": gap.basis, "training loss": "the training loss (dropout on)"}.get(
+        gap.basis, f"the {gap.basis}"
+    )
     text = (
         f"held-out loss stands {gap.now:+.3f} from {near}, against {gap.then:+.3f} at step {gap.since:.0f} "
         f"(growth {gap.growth:.3f} ± {gap.se:.3f})"

@@ -3,6 +3,10 @@
 The floor of SGD-like noise goes with rate / batch (Smith et al. 2018, arXiv 1711.00489), so without the gradient noise
 scale it cannot be told from too small a batch: the two are then reported as tied. Told from a rate that is merely not
 annealed yet by its level against the published optima and by signs of strain: clipping, jumps, blow-ups.
+
+A short branch of a checkpoint cannot show it: annealing takes away the noise of both arms, and what the rate has cost
+lies behind them. A short run from the start can, one way: the best rate falls with the tokens that a run is given
+(Bjorck et al. 2024, arXiv 2409.19913), so what is too high for a hundredth of them is too high for all.
 """
 
 from __future__ import annotations
@@ -18,8 +22,8 @@ ID = "lr_too_high"
 TITLE = "The learning rate is too high"
 PRIOR = -2.0
 PROBE = Arms(
-    "LR ÷ 3 from the newest checkpoint, against a plain continuation, both annealed to zero over the same tokens",
-    "lr-third", rate=1 / 3, high=True, calms=True, refutes=None,
+    "LR ÷ 3 from the start, against the full rate, both over the run's first tokens and annealed to zero over them",
+    "lr-third", rate=1 / 3, fresh=True, refutes=None,
 )  # fmt: skip
 
 

@@ -49,11 +49,34 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     if e.gap is not None and e.gap.grows and e.gap.growth > 0.3:
         text = f"training text is learnt {e.gap.growth:.2f} better than held-out text: the weights do move"
         findings.append(Finding(text, -2.5, {"growth": e.gap.growth}))
-    low = ratio is not None and ratio < 1 / 8
+    unmoved = _unmoved(e)
+    if unmoved and e.signals.initial:
+        text = (
+            f"after {e.step} steps, its rate annealed, the loss is still {e.loss / e.signals.initial:.0%} of the "
+            f"untrained model's {e.signals.initial:.2f}, and falls smoothly: the weights have hardly moved"
+        )
+        findings.append(Finding(text, 4.0, {"initial": e.signals.initial, "loss": e.loss}))
+    low = unmoved or (ratio is not None and ratio < 1 / 8)
     concern = 0.75 if low and e.step > 3 * e.warm and not (e.gap is not None and e.gap.grows) else 0.0
     lr = e.facts.number("lr") or (e.rate.peak if e.rate is not None else None)
     sets: dict[str, object] = {"optim.lr": float(f"{lr * 3:.3g}")} if lr else {}
+    known = ratio is not None and ratio < 1 / 8
     excess = None if e.level.loss is None else e.loss - e.level.loss.mid
-    gain = Interval(0.2 * excess, 0.7 * excess, 1.2 * excess) if excess is not None and low and excess > 0.05 else None
+    gain = (
+        Interval(0.2 * excess, 0.7 * excess, 1.2 * excess) if excess is not None and known and excess > 0.05 else None
+    )
     fix = "Start again with three times the peak learning rate (ten times, if it is far below the optimum)."
     return Assessment(findings, fix, Action("restart", sets), gain, missing, concern)
+
+
+def _unmoved(e: Evidence) -> bool:
+    """Whether a schedule came to its end before even the frequencies of single tokens were learnt, without strain.
+
+    These are learnt first (Belrose et al. 2024, arXiv 2402.04362), within a hundred steps at a rate that moves the
+    weights, and come to about 0.7 of ln V. Broken targets stay flat there, or at ln V.
+    """
+    s = e.signals
+    if s.initial is None or e.rate is None or e.rate.decay_from is None or e.rate.share > 0.5 or e.trend is None:
+        return False
+    strained = e.stability.blown_up > 0 or e.noise.restless or len(e.stability.spikes) >= 3 or s.dead
+    return e.step >= 200 and e.step > 3 * e.warm and e.loss > 0.85 * s.initial and e.trend.falling and not strained

@@ -1,4 +1,7 @@
-"""One JSON object a line with a step and a loss (metrics.jsonl of many trainers)."""
+"""One JSON object a line with a step and a loss (metrics.jsonl of many trainers).
+
+Read to its last step: the ``metrics.jsonl`` that akawslearn-ai/slm_training publishes (step 7760, begun three times).
+"""
 
 from __future__ import annotations
 

@@ -33,6 +33,7 @@ class ModdedNanoGPT(LineImporter):
         super().__init__()
         self.facts["eval_windows"] = Fact("fixed", "modded-nanogpt evaluates the head of its validation files")
         self.facts["sampling"] = Fact("without_replacement", "modded-nanogpt reads its shards in order")
+        self.facts["architecture"] = Fact("modern", "modded-nanogpt's model")
         self._sequences: int | None = None
         self._block: int | None = None
 

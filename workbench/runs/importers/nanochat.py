@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+from workbench.runs.facts import Fact
 from workbench.runs.importers.importer import COUNT, NUMBER, Event, LineImporter, found, to_float, to_int
 
 _STEP = re.compile(rf"step (\d+)(?:/(\d+))? \({NUMBER}%\) \| loss: ({NUMBER})")
@@ -42,6 +43,7 @@ class NanoChat(LineImporter):
 
     def __init__(self) -> None:
         super().__init__()
+        self.facts["architecture"] = Fact("modern", "nanochat's model")
         self._kind: tuple[str, int | None] | None = None  # form and planned steps of the stage that is read
         self._left = False  # inside a later stage
 

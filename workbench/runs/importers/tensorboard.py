@@ -129,9 +129,15 @@ class EventFile:
         if tag not in self._roles:
             if len(self._roles) >= MAX_TAGS:
                 return None
-            role = columns.role_of(tag)
+            role = columns.role_of(self._curve(tag)) or columns.role_of(tag)
             self._roles[tag] = role if role not in self._roles.values() else None
         return self._roles[tag]
+
+    def _curve(self, tag: str) -> str:
+        """What a curve is called: of ``add_scalars("loss", {"val": …})`` the file in ``loss_val`` holds the tag
+        ``loss``, and only the folder tells which one it is, as TensorBoard itself tells them apart."""
+        folder = self.path.absolute().parent.name
+        return folder if folder.startswith(tag.replace("/", "_") + "_") else tag
 
 
 def _event(data: bytes) -> tuple[int, float, list[tuple[str, float]]]:
