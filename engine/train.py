@@ -10,13 +10,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from engine import checkpoint, optim, plan
-from engine.compare import differences
+from engine import checkpoint, optim, plan, restore
+from engine.compiled import allows_fp8, compiled
 from engine.config import Config
 from engine.described import Prepared
 from engine.device import Device, resident
@@ -31,7 +30,6 @@ from engine.record import Past, Recorder
 from engine.schedule import learning_rate
 from engine.system import Watch
 
-SMALL = 5e9  # a micro-batch's tokens times squared width; below it a GPU waits for the launches of its kernels
 WAIT = 2  # the next step waits for shards
 BAD_STEPS = 5  # steps in a row without a finite loss and gradient that end a run
 
@@ -76,21 +74,8 @@ class Trainer:
         self.peak = plan.peak_flops(device.name) if device.type == "cuda" else None
         torch.manual_seed(config.train.seed)
         self.model = GPT(config.model, data.eot)
-        self.model.fp8_head = config.train.fp8_head and self._fp8()
+        self.model.fp8_head = config.train.fp8_head and allows_fp8(config, device)
         self.stream = TokenStream(data.source, config.train.seed)
-
-    def _fp8(self) -> bool:
-        """That the head can be computed in eight bits here. Raises RunError if it cannot."""
-        m, tokens = self.config.model, self.config.train.micro_batch * self.config.model.block_size
-        if self.device.type == "cuda" and hasattr(torch.ops.gptbench, "head"):
-            from engine import head_fp8
-
-            if self.device.dtype == torch.bfloat16 and head_fp8.fits(tokens, m.n_embd, m.vocab_size):
-                return True
-        raise RunError(
-            "train.fp8_head needs an NVIDIA GPU of compute capability 8.9 or newer, bfloat16, and a micro-batch's "
-            "tokens, model.n_embd and model.vocab_size that are multiples of 16; set train.fp8_head=false"
-        )
 
     def build(self) -> None:
         """Move the model to its device, make the optimiser, restore the newest checkpoint, fix what is evaluated.
@@ -100,16 +85,17 @@ class Trainer:
         """
         c = self.config
         if c.train.init_from:
-            self._load_weights(checkpoint.load_weights(Path(c.train.init_from).expanduser()), c.train.init_from)
-        found = self._newest()
+            init = checkpoint.load_weights(Path(c.train.init_from).expanduser())
+            restore.load_weights(self.model, init, c.train.init_from)
+        found = restore.newest(self)
         if found is not None:
-            self._check(found)
-            self._load_weights(found.model, str(found.path))
+            restore.check(self, found)
+            restore.load_weights(self.model, found.model, str(found.path))
         shared = self.ranks.share(self.model, self.device.device)
         self.optimiser = optim.build(self.model, c.optim, self.device.type)
         if found is not None:
-            self._restore(found)
-        self._seed(found.state if found is not None else {})
+            restore.restore(self, found)
+        restore.seed(self, found.state if found is not None else {})
         del found
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.call: Callable[..., Tensor] = shared
@@ -123,64 +109,6 @@ class Trainer:
                 p.grad = torch.zeros_like(p)
         self.measure = self.ranks.spread(self.call)
         self.examiner = Examiner(self)
-
-    def _newest(self) -> checkpoint.Checkpoint | None:
-        if self.ranks.main:
-            checkpoint.clean(self.run_dir)
-        for found in checkpoint.newest(self.run_dir):
-            if isinstance(found, checkpoint.Checkpoint):
-                return found
-            self.record.warn(0, f"{found}; falling back to the one before")
-        return None
-
-    def _load_weights(self, weights: dict[str, Tensor], where: str) -> None:
-        own = self.model.state_dict()
-        for name in own.keys() | weights.keys():
-            if name not in weights or name not in own:
-                raise RunError(
-                    f"{where}: parameter {name} is in {'it' if name in weights else 'the model'} alone; "
-                    "train with the model section of that checkpoint's run"
-                )
-            if weights[name].shape != own[name].shape:
-                raise RunError(
-                    f"{where}: {name} has shape {list(weights[name].shape)}, the model {list(own[name].shape)}; "
-                    "train with the model section of that checkpoint's run"
-                )
-        self.model.load_state_dict(weights)
-
-    def _check(self, found: checkpoint.Checkpoint) -> None:
-        """Raise RunError where a checkpoint is of another configuration, or of other data."""
-        state = found.state
-        begun = state.get("origin", (0, 0))[0]
-        adopted = 0 < begun == found.step  # a branch's first: checked where it was made
-        if not adopted and (changed := differences(state["config"], self.config)):
-            raise RunError(
-                f"{found.path.name}: a checkpoint of another configuration: {changed}; restore config.toml, "
-                "or start a new run with train.init_from"
-            )
-        if state["data"] not in (None, self.data.fingerprint):  # None: a branch on other data
-            raise RunError(f"{found.path.name}: a checkpoint of other data; put the shards back as they were")
-
-    def _restore(self, found: checkpoint.Checkpoint) -> None:
-        state = found.state
-        begun, position = state.get("origin", (0, 0))
-        self.origin = begun, position
-        optim.load_state(self.model, self.optimiser, found.optimizer)
-        self.heldout = state.get("heldout")
-        self.step = self.saved = found.step
-        if state["position"] != self.position(self.step):
-            raise RunError(
-                f"{found.path.name}: it was trained on {state['position']:,} tokens, the configuration says "
-                f"{self.position(self.step):,} up to its step: restore train.max_steps and train.batch_schedule"
-            )
-
-    def _seed(self, state: dict[str, Any]) -> None:
-        """Go on with the checkpoint's random numbers; every rank has its own, and a new one begins with others."""
-        generators = [state["generators"], *state.get("generators_of_ranks", [])] if state else []
-        if self.ranks.rank < len(generators):
-            self.device.set_generators(generators[self.ranks.rank])
-        elif self.ranks.rank:
-            torch.manual_seed(self.config.train.seed + self.ranks.rank + 1_000_003 * self.step)
 
     def position(self, step: int) -> int:
         """Tokens trained on after ``step`` steps: where in the stream the next one begins."""
@@ -240,14 +168,14 @@ class Trainer:
                 if evaluating:
                     self.examiner.examine()
                 if saving:
-                    self._save(must=last)
+                    restore.save(self, must=last)
                 if evaluating or saving:
                     self.mark = time.perf_counter()
             if pending is not None:
                 self._report(pending)
         self.data.close()
         if self.step and self.saved != self.step:
-            self._save(must=True)
+            restore.save(self, must=True)
         return "finished" if self.step >= t.max_steps else "stopped"
 
     def _ready(self) -> bool:
@@ -384,64 +312,6 @@ class Trainer:
         if now - self.measured[0] > 0.5:
             self.measured = now, self.device.used()
         return self.measured[1]
-
-    def _save(self, must: bool) -> None:
-        """Write a checkpoint of the current step; without ``must`` a full disk is a warning.
-
-        None is written ahead of the events before it: a run killed then would lose those.
-        """
-        told = self.record.flush()
-        t = self.config.train
-        state: dict[str, Any] = {
-            "position": self.position(self.step),
-            "origin": self.origin,
-            "heldout": self.heldout,
-            "generators": self.device.generators(),
-            "generators_of_ranks": self.ranks.gather_objects(self.device.generators())[1:],
-            "data": self.data.fingerprint,
-            "config": self.config.to_dict(),
-            "torch": torch.__version__,
-        }
-        model = self.ranks.gather(self.model.state_dict())
-        optimizer = self.ranks.gather(optim.state_tensors(self.model, self.optimiser))
-        saved, error = None, ""
-        if not told:
-            error = f"checkpoint of step {self.step} was not written: the events before it could not be"
-        elif self.ranks.main:
-            try:
-                saved = checkpoint.save(
-                    self.run_dir, self.step, model, optimizer, state, t.keep_checkpoints, t.keep_best
-                )
-            except checkpoint.CheckpointError as failed:
-                error = str(failed)
-        if error := self.ranks.tell(error):
-            last = f"step-{self.saved:08d} stays the newest" if self.saved is not None else "there is none before it"
-            if must:
-                raise RunError(f"{error}; {last}; free some space and resume")
-            self.record.warn(self.step, f"{error}; {last}; the run goes on")
-            return
-        self.saved = self.step
-        if saved is not None:
-            self.record.add("checkpoint", step=self.step, path=saved.path, seconds=saved.seconds, bytes=saved.bytes)
-        self.record.flush()
-
-
-def compiled(model: GPT, shared: Callable[..., Tensor], c: Config, graphs: bool) -> tuple[Callable[..., Tensor], bool]:
-    """The model compiled, and whether as CUDA graphs, which only happens where ``graphs`` allows it.
-
-    Measured on an H200: part by part starts sooner, and costs no time where a block has enough to do. A small model
-    waits for its launches: gpt2-10m takes four times as long in parts as replayed from graphs.
-    """
-    mode = c.train.compile_mode
-    small = c.model.n_embd**2 * c.model.block_size * c.train.micro_batch < SMALL
-    if mode == "auto":
-        mode = "reduce-overhead" if small and graphs else "default"
-    if mode == "reduce-overhead" and not graphs:
-        mode = "default"
-    if small or mode == "reduce-overhead":
-        return torch.compile(shared, mode=mode), mode == "reduce-overhead"
-    model.compile_parts(mode=mode)
-    return shared, False
 
 
 def halves(targets: Tensor) -> list[Tensor]:

@@ -7,9 +7,9 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from engine import ahead
+from engine.compiled import compiled
 from engine.config import Config, resolve
 from engine.model import GPT
-from engine.train import compiled
 
 TINY = ["model.n_layer=4", "model.n_head=2", "model.n_embd=32", "model.block_size=16", "model.vocab_size=64"]
 

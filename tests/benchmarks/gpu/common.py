@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.packed import default_cache, pack_shards
-from engine import config, evaluate, optim, train
+from engine import config, evaluate, optim
 from engine.corpus import Documents
 from engine.loader import Batches
 from engine.model import GPT, IGNORE
@@ -57,7 +57,7 @@ class Ours:
 
             self.model.fp8_head = True
         if DEVICE.type == "cuda" and compiled is not False:
-            self.call, self.graphs = train.compiled(self.model, self.model, c, graphs=True)
+            self.call, self.graphs = compiled(self.model, self.model, c, graphs=True)
         self.parameters = list(self.model.parameters())
         for p in self.parameters if self.graphs else ():
             p.grad = torch.zeros_like(p)
