@@ -155,7 +155,7 @@ def _cause(number: int, cause: RankedCause) -> Iterator[str]:
         yield f"- no short experiment settles it; what would: {escape(cause.instead)}"
     elif cause.confirmed is None and cause.probe is not None:
         cost = f"{cause.probe.cost_fraction:.1%} of the compute so far"
-        how = f"`{plain(cause.probe_command)}` ({cost})" if cause.probe_command else escape(cause.probe.refused)
+        how = f"{_code(cause.probe_command)} ({cost})" if cause.probe_command else escape(cause.probe.refused)
         yield f"- experiment that would settle it: {escape(cause.probe.what)}: {how}"
     yield ""
 
@@ -169,7 +169,7 @@ def _advice(d: Diagnosis) -> Iterator[str]:
     for number, cause in enumerate(d.to_fix, start=1):
         yield f"{number}. {escape(cause.assessment.fix)} {_gain(cause.assessment.gain)}"
         if cause.fix_command:
-            yield f"   `{plain(cause.fix_command)}`"
+            yield f"   {_code(cause.fix_command)}"
     if d.probable:
         yield ""
     if d.verdict.name != DIVERGING:
@@ -195,8 +195,13 @@ def _decision(d: Diagnosis) -> Iterator[str]:
     yield f"**{escape(d.decision['line'])}**"
     yield ""
     for lead, text, command in advice.choices(d.decision):
-        yield f"- {lead}: {escape(text)}" + (f": `{plain(command)}`" if command else "")
+        yield f"- {lead}: {escape(text)}" + (f": {_code(command)}" if command else "")
     yield ""
+
+
+def _code(command: str) -> str:
+    """A command as code; as escaped text where a name in it could end the code, or be taken for HTML."""
+    return escape(command) if re.search("[`<>&]", command) else f"`{plain(command)}`"
 
 
 def _gain(gain: Interval | None) -> str:
