@@ -6,12 +6,14 @@ held out. A cut run is told its plan, as a person who started it would be, and n
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.benchmarks.planted import labels, plan, record
 from workbench.plateau.diagnose import diagnose
-from workbench.runs.facts import facts_of_log, override, parse_fact
+from workbench.runs.facts import facts_of_log, facts_of_run, override, parse_fact
 from workbench.runs.history import History
 from workbench.runs.importers.read import read_history
 
@@ -65,6 +67,21 @@ def forecasts(names: tuple[str, ...] = tuple(RUNS)) -> Iterator[Forecast]:
                 yield Forecast(name, cut, loss["low"], loss["mid"], loss["high"], final)
 
 
+def small() -> Iterator[Forecast]:
+    """The same of the planted suite's healthy development runs: a few hundred steps of 0.03M to 0.5M parameters."""
+    with tempfile.TemporaryDirectory() as folder:
+        for line in record.read(record.RECORDED, "cpu"):
+            p = line["plant"]
+            if p["split"] != plan.DEV or p["causes"] or p["of"]:
+                continue
+            run_dir, last = record.unpack(line, Path(folder)), max(e.get("step", 0) for e in line["events"])
+            for cut in CUTS:
+                early = History.of(e for e in line["events"] if e.get("step", 0) <= cut * last)
+                loss = diagnose(early, facts_of_run(run_dir, early), run_dir).decision["continue"]["final_loss"]
+                if loss["mid"] is not None:
+                    yield Forecast(p["name"], cut, loss["low"], loss["mid"], loss["high"], labels.final(line))
+
+
 def until(history: History, step: float) -> History:
     """The history as it was at a step."""
     result = History()
@@ -86,8 +103,8 @@ def main() -> None:
     if not LOGS.is_dir():
         print("needs the shared logs beside the checkout")
         return
-    found = list(forecasts())
-    for f in found:
+    found, little = list(forecasts()), list(small())
+    for f in (*found, *little):
         print(
             f"{f.run:<34} {f.cut:.0%}: {f.mid:.3f} ({f.low:.3f} to {f.high:.3f}), came {f.final:.3f}, "
             f"error {f.mid - f.final:+.3f}{'' if f.covered else '  outside'}"
@@ -95,6 +112,7 @@ def main() -> None:
     for what, some in (
         ("fitted", [f for f in found if f.run in FITTED]),
         ("held out", [f for f in found if f.run not in FITTED]),
+        ("small", little),
     ):
         error = sum(abs(f.mid - f.final) for f in some) / len(some)
         width = sum(f.high - f.low for f in some) / len(some)

@@ -392,3 +392,14 @@ def test_a_table_of_both_losses_shows_learning_by_heart(tmp_path: Path) -> None:
     d, _ = explain(log)
     assert d.verdict.name == "overfitting" and d.causes[0].id == "data_repetition" and d.probable
     assert d.evidence.gap is not None and d.evidence.gap.grows and "loss on seen documents" not in d.missing
+
+
+def test_the_readme_shows_what_the_command_prints(shared: Path) -> None:
+    d, history = explain(shared / "seed/run.csv", *SEED)
+    printed = report_lines(d, history)
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    block = text[text.index("$ gptbench explain run.csv") :]
+    shown = [line for line in block[: block.index("```")].splitlines()[1:] if line.strip("… ")]
+    assert len(shown) >= 12
+    for line in shown:
+        assert any(other.startswith(line.rstrip("… ")) for other in printed), line

@@ -202,8 +202,13 @@ def _decision(d: Diagnosis) -> Iterator[str]:
     yield f"**{escape(d.decision['line'])}**"
     yield ""
     for lead, text, command in advice.choices(d.decision):
-        yield f"- {lead}: {escape(text)}" + (f": `{plain(command)}`" if command else "")
+        yield f"- {lead}: {escape(text)}" + (f": {_code(command)}" if command else "")
     yield ""
+
+
+def _code(command: str) -> str:
+    """A command as code; as escaped text where a name in it could end the code, or be taken for HTML."""
+    return escape(command) if re.search("[`<>&]", command) else f"`{plain(command)}`"
 
 
 def _gain(gain: Interval | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from workbench.plateau import rate
 from workbench.plateau.cause import Action
 from workbench.plateau.evidence import Evidence, annealing_left
 from workbench.plateau.interval import Interval, as_dict
+from workbench.plateau.law import SLOPE_CAP
 from workbench.plateau.levers import Lever
 from workbench.plateau.rate import config_of
 from workbench.plateau.verdict import DIVERGING, NOT_ENOUGH, Verdict
@@ -22,6 +24,7 @@ from workbench.plateau.verdict import DIVERGING, NOT_ENOUGH, Verdict
 WIDENING = 0.9
 NEVER_ANNEALED = 0.3  # share of the peak from which on the end of a run leaves most of the annealing undone
 ANNEALED = 0.02  # share of the peak below which there is nothing left to cool down
+STEEP = 2 * SLOPE_CAP  # nats per e-fold of steps, as small runs fall in their first few hundred steps
 WORTH = 0.005  # nats: less is not worth going on for (a 124M model's seeds differ by 0.002)
 EXPONENT = 0.5  # of the power law along which the run goes on: between the law's 0.37 and the 0.6 of published curves
 
@@ -48,7 +51,11 @@ def forecast(e: Evidence, steps: float, final_lr: float | None, ahead: float | N
         gain = annealing_left(e, final_lr) or gain
     elif final_lr is None:
         gain = Interval(0.0, 0.04, 0.12)  # nothing is known of the rate: the plan may anneal, or not
-    progress = _progress(e, final_lr is not None, _span(e, float(e.main.step[newest].mean()), _end(e, steps, ahead)))
+    begin, end = float(e.main.step[newest].mean()), _end(e, steps, ahead)
+    progress = _progress(e, final_lr is not None, _span(e, begin, end))
+    if e.trend.gain.mid > STEEP:  # before the power law's time the pace may last, and annealing gains far more
+        most = e.trend.gain.mid * math.log((e.step + steps) / begin)
+        progress = Interval(progress.low, progress.mid, max(progress.high, most))
     end_loss = Interval(level - noise, level, level + noise) - progress - gain
     mid = end_loss.mid
     return Interval(mid - WIDENING * (mid - end_loss.low), mid, mid + WIDENING * (end_loss.high - mid))
@@ -153,11 +160,14 @@ class Fix:
     action: Action
 
 
-def decide(e: Evidence, verdict: Verdict, levers: list[Lever], fixes: list[Fix]) -> dict[str, Any]:
+def decide(
+    e: Evidence, verdict: Verdict, levers: list[Lever], fixes: list[Fix], suspects: Sequence[str] = ()
+) -> dict[str, Any]:
     """The ``decision`` of the report.
 
     Args:
         levers: as ranked. fixes: of the causes more probable than not, in the order in which to undo them.
+        suspects: ids of causes that are less probable than not, and still worth a word.
 
     Returns:
         ``continue``, ``cool_down_now`` and ``best_lever``, each with the final loss and the hours of a device that are
@@ -174,6 +184,8 @@ def decide(e: Evidence, verdict: Verdict, levers: list[Lever], fixes: list[Fix])
     if cooldown is not None and e.rate is not None:
         now = forecast(e, cooldown, 0.0, 0.5 * e.rate.now * cooldown)
     accept = None if lost else _accept(e, verdict, go_on, now, fixes)
+    if accept is not None and suspects:
+        accept = f"{accept[:-1]} (suspected, though less probable than not: {', '.join(suspects)})."
     apart = None if not left or cooldown is None or now is None else between(e, left, ahead, cooldown)
     hours = _hours(e, left), _hours(e, cooldown)
     return {

@@ -28,6 +28,7 @@ from workbench.runs.history import History
 from workbench.runs.read import Source
 
 PROBABLE = 0.5
+SUSPECTED = 0.3
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,8 @@ def diagnose(history: History, facts: Facts, run_dir: Path | None = None, beside
         decision_module.Fix(c.id, c.assessment.fix, c.assessment.gain, c.assessment.action)
         for c in order.to_fix([c for c in ranked if c.probability > PROBABLE])
     ]
-    decision = decision_module.decide(e, verdict, found, fixes)
+    suspects = [c.id for c in ranked if SUSPECTED < c.probability <= PROBABLE]
+    decision = decision_module.decide(e, verdict, found, fixes, suspects)
     for choice in (decision["cool_down_now"], decision["best_lever"]):
         told = choice is decision["best_lever"] and fixes  # under what to do instead
         choice["command"] = None if told else plans.fix_command(choice["action"]) or None

@@ -90,7 +90,7 @@ def measure(history: History, facts: Facts, main: Curve, train: Curve, lr: Rate 
     cost, cost_se = _dropout_cost(history, train, warm)
     initial = _initial(main, train)
     return Signals(
-        log_vocab=math.log(vocabulary) if vocabulary else initial or math.log(VOCABULARY),
+        log_vocab=math.log(max(vocabulary, 2)) if vocabulary else initial or math.log(VOCABULARY),
         vocab_known=vocabulary is not None,
         initial=initial,
         grad_early=early,

@@ -58,7 +58,7 @@ def explained(line: dict[str, Any], run_dir: Path, hidden: bool, truth: float | 
     ranked = tuple((c.id, c.probability) for c in d.causes)
     planted = tuple(line["plant"]["causes"])
     gain = next((c.assessment.gain for c in d.causes if c.id in planted and c.probability > 0.5), None)
-    return Scored(line["plant"]["name"], planted, ranked, gain and (gain.low, gain.mid, gain.high), truth)
+    return Scored(line["plant"]["name"], planted, ranked, None if gain is None else gain.ends, truth)
 
 
 def _log_line(event: dict[str, Any]) -> dict[str, Any]:
