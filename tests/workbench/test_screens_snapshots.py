@@ -113,6 +113,8 @@ def same(compare: Compare, app: GptbenchApp, look: Look, before: Before | None =
         for box in pilot.app.screen.query(Input):
             box.cursor_blink = False
         await settled(pilot)
+        pilot.app.screen.refresh()  # a screen below a question may have changed since it was painted
+        await settled(pilot)
 
     return compare(app, terminal_size=look.size, run_before=lead)
 

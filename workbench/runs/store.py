@@ -7,7 +7,7 @@ import math
 import os
 import re
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,9 @@ def list_runs(root: Path, patience: float = _PATIENCE) -> list[RunSummary]:
                 continue
             before = known.get(name)
             if before is None or before[0] != stamp or before[1].state == "running":
-                summary, whole = _summarise(folder, deadline)
-                before = (stamp if whole else (), summary)
+                before = (stamp, _summarise(folder, deadline))
+            elif before[1].best_val is None and before[1].val_loss is not None and time.monotonic() < deadline:
+                before = (stamp, replace(before[1], best_val=_best(folder, deadline)))
             found[name] = before
             runs.append(before[1])
         except OSError:
@@ -155,17 +156,21 @@ def state_of(run_dir: Path, history: History | None = None) -> str:
 
 def summarise(run_dir: Path) -> RunSummary:
     """What the runs table says of one run, read from the two ends of its events and its evaluations."""
-    return _summarise(run_dir, math.inf)[0]
+    return _summarise(run_dir, math.inf)
 
 
-def _summarise(run_dir: Path, deadline: float) -> tuple[RunSummary, bool]:
-    """As ``summarise``; and whether the best loss was found before ``deadline`` (of ``time.monotonic``)."""
+def _best(run_dir: Path, deadline: float) -> float | None:
+    """The best held-out loss, None where it was not found before ``deadline`` (of ``time.monotonic``)."""
+    best, whole = best_val(run_dir / events.FILE_NAME, deadline)
+    return best if whole else None
+
+
+def _summarise(run_dir: Path, deadline: float) -> RunSummary:
     history = ends(run_dir)
     loss = history.val.last("loss")
     speed = history.steps.last("tokens_per_s")
-    best, whole = best_val(run_dir / events.FILE_NAME, deadline)
     state = state_of(run_dir, history)
-    summary = RunSummary(
+    return RunSummary(
         run=str(run_dir),
         name=run_dir.name,
         state=state,
@@ -176,11 +181,10 @@ def _summarise(run_dir: Path, deadline: float) -> tuple[RunSummary, bool]:
         created=created(run_dir),
         tokens_per_s=None if math.isnan(speed) else speed,
         note=read_note(run_dir),
-        best_val=best if whole else None,
+        best_val=_best(run_dir, deadline),
         lost=bool(len(history.steps)) and math.isnan(history.steps.last("loss")),
         stalled=state == "running" and stalled_for(history, time.time(), _STALLED) > 0,
     )
-    return summary, whole
 
 
 def read_note(run_dir: Path) -> str:

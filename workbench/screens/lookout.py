@@ -26,6 +26,7 @@ HIDDEN_EVERY = 20  # … while the Runs screen is hidden
 EXPLAIN_EVERY = 60.0  # seconds between two explanations of a run that is not open
 TOLD = ("plateau", "diverging")  # verdicts that are news
 WRONG = ("failed", "dead")
+_BUSY = 0.01  # of a core, at most: a folder of thousands is looked at more rarely
 _FIRST = 3.0  # seconds until the first look where the Runs screen is hidden: the first paint comes before it
 _ASK = 1.0  # seconds: a thread that is not told to end would keep a closed workbench from ending
 _BYTES = 8 << 20
@@ -91,13 +92,16 @@ class Lookout(Background):
         while not (self._ended or cancelled()):
             post = self._post
             if time.monotonic() >= due or (post is not None and post is not posted):
+                first, began = self._before is None, time.thread_time()
                 runs, queue = self.look()
+                took = 0.0 if first else time.thread_time() - began  # at first there are modules to load, runs to read
                 now = (runs, queue, int(self.clock() // 10))
                 if post is not None and (now != last or post is not posted):
                     last = now
                     post(RunsListed(runs, queue))
                 posted = post
-                due = time.monotonic() + self.interval * (HIDDEN_EVERY if post is None else LISTED_EVERY)
+                every = self.interval * (HIDDEN_EVERY if post is None else LISTED_EVERY)
+                due = time.monotonic() + max(every, took / _BUSY)
             self._wake.wait(max(0.0, min(_ASK, due - time.monotonic())))
             self._wake.clear()
 
@@ -105,7 +109,8 @@ class Lookout(Background):
         """Runs and queue as they are now; what became of them since the last look is told."""
         from workbench.runs.store import list_runs  # NumPy comes with it: not before the first paint
 
-        runs = list_runs(self.root)
+        # Best losses are for who sees the list: to search a long run for them takes half a second of CPU.
+        runs = list_runs(self.root) if self._post is not None else list_runs(self.root, patience=0.0)
         before, self._before = self._before, {run.run: run for run in runs}
         for run in runs:
             for text, wrong in happened((before or {}).get(run.run), run):
