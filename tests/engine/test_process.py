@@ -55,3 +55,10 @@ def test_a_broken_file_means_no_process(tmp_path: Path) -> None:
     for content in ("", "[]", "{", '{"pid": "x"}', '{"pid": -1}'):
         (tmp_path / process.FILE_NAME).write_text(content)
         assert not process.alive(tmp_path)
+
+
+def test_a_process_that_was_gone_before_it_was_looked_at_is_dead(tmp_path: Path) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    process.write(tmp_path, gone.pid)
+    assert process.read(tmp_path)["start_time"] is None and process.alive(tmp_path) is False  # type: ignore[index]

@@ -27,21 +27,25 @@ async def test_a_page(name: str, tmp_path: Path, counted: Counted) -> None:
     with subprocess.Popen(
         [*words, "--data", str(w.shards)], env=environment(), stdout=subprocess.PIPE, text=True
     ) as server:
-        assert server.stdout is not None
-        address = server.stdout.readline().split()[-1]
-        async with Browser() as browser:
-            await browser.open(address)
-            await browser.wait_for(lambda: b"qzfiq" in browser.received)
-            before = await browser.value(_STATE)
-            await browser.press("\r")
-            await browser.wait_for(lambda: b"qztxq" in browser.received)
-            await browser.press("4")
-            await browser.wait_for(lambda: b"qzrnq" in browser.received)
-            after = await browser.value(_STATE)
-            outside = [url for url in browser.requests if urlsplit(url).netloc not in ("", urlsplit(address).netloc)]
-            received = browser.received.decode("utf-8", "replace")
-            moved = after != before or bool(outside) or bool(browser.errors)
-            for door in reached(received, list(DOORS)):
-                detail = (name, before, after, outside, browser.errors)
-                counted.add(door, "--web", moved or on_a_screen(received, door), detail)
-        server.terminate()
+        try:
+            assert server.stdout is not None
+            address = server.stdout.readline().split()[-1]
+            async with Browser() as browser:
+                await browser.open(address)
+                await browser.wait_for(lambda: b"qzfiq" in browser.received)
+                before = await browser.value(_STATE)
+                await browser.press("\r")
+                await browser.wait_for(lambda: b"qztxq" in browser.received)
+                await browser.press("4")
+                await browser.wait_for(lambda: b"qzrnq" in browser.received)
+                after = await browser.value(_STATE)
+                outside = [
+                    url for url in browser.requests if urlsplit(url).netloc not in ("", urlsplit(address).netloc)
+                ]
+                received = browser.received.decode("utf-8", "replace")
+                moved = after != before or bool(outside) or bool(browser.errors)
+                for door in reached(received, list(DOORS)):
+                    detail = (name, before, after, outside, browser.errors)
+                    counted.add(door, "--web", moved or on_a_screen(received, door), detail)
+        finally:
+            server.terminate()

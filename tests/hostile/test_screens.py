@@ -25,7 +25,7 @@ doors = list(DOORS)
 DATA = (
     *("\r", "t", "w", "w", "t", "/", "~words\r", "n", "f", "~text ~ plain\r", "S", "~score desc\r", "\x1b"),
     *("c", "h", "\x1b", "s", "x", "~FROM docs", "\x12", "\x1b", "\x1b", "d", "\x1b", "\x1b", "\x1b"),
-    *("r", "\x0c", "~RECIPE\r", "p", "\x1b", "\x1b", "\x1b", "a", "l"),
+    *("r", "\x0c", "~w/recipe.toml\r", "p", "\x1b", "\x1b", "\x1b", "a", "l"),
 )
 LAUNCH = ("a", "\r", "\x1b", "j", "\r", "\x1b")
 RUN = (
@@ -41,8 +41,8 @@ RUNS = (
 class Session:
     """A workbench that is walked through; what each screen brought is told apart."""
 
-    def __init__(self, terminal: Terminal, recipe: Path) -> None:
-        self.terminal, self.recipe = terminal, recipe
+    def __init__(self, terminal: Terminal) -> None:
+        self.terminal = terminal
         self.brought: dict[str, str] = {}
         self._seen = 0
 
@@ -51,7 +51,9 @@ class Session:
         for key in keys:
             if key.startswith("~"):  # into a prompt: it is there by now
                 self.terminal.settle(0.7, 10)
-            self.terminal.press(key.removeprefix("~").replace("RECIPE", str(self.recipe)))
+            self.terminal.press(key.removeprefix("~"))
+            if key == "\x1b":  # alone: with the next key it would be another one
+                time.sleep(0.25)
             self.terminal.settle(0.2, 6)
             assert self.terminal.process.poll() is None, (screen, key, self.terminal.text[-1500:])
         written = self.terminal.output
@@ -73,7 +75,7 @@ def test_every_screen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     run = watched(w)
     monkeypatch.setenv("GPTBENCH_NOTIFY", "1")
     with Terminal([*GPTBENCH, "--runs", str(w.runs), "--data", str(w.shards)], tmp_path) as terminal:
-        session = Session(terminal, w.recipe)
+        session = Session(terminal)
         terminal.wait_for("qzfiq")
         session.walk("Data", DATA)
         session.walk("Launch", ["2", *LAUNCH])

@@ -183,3 +183,29 @@ def test_a_long_run_is_read_on_from_the_cache_and_anew_where_it_was_replaced(
     (kept,) = (tmp_path / "cache" / "histories").glob("*.npz")
     kept.write_bytes(kept.read_bytes()[:500])
     assert cached.load(path) is None and read_whole(tmp_path).step == 250
+
+
+def test_marks_and_evaluations_of_any_number_stay_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workbench.runs.history.MAX_TEXT", 5_000)
+    monkeypatch.setattr("workbench.runs.history.MAX_MARKS", 50)
+    history = History.of({"event": "sample", "step": n, "text": "x" * 1000} for n in range(100))
+    assert 1 <= len(history.samples) <= 5 and history.samples[-1]["step"] == 99
+    history = History.of({"event": "resume", "step": n} for n in range(100))
+    assert [event["step"] for event in history.resumes] == list(range(50, 100))
+    columns = Folded(("step", "loss"), (), (), max_rows=16)
+    for n in range(100):
+        columns.append((n, n / 2))
+    assert len(columns) <= 16 and columns.last("step") == 99
+    assert (columns["loss"] == columns["step"] / 2).all(), "an evaluation was averaged"
+
+
+def test_a_history_with_folded_evaluations_is_kept_and_found_again(tmp_path: Path) -> None:
+    events, history = tmp_path / "events.jsonl", History()
+    events.write_text("{}\n")
+    history.evals["heldout"] = Folded(("step", "time", "tokens", "loss", "se", "documents"), (), (), max_rows=16)
+    for n in range(37):
+        history.apply({"event": "eval", "step": n, "loss": n / 2, "se": 0.1})
+    cached.save(events, history, 3)
+    again, offset = cached.load(events) or (History(), 0)
+    assert offset == 3 and again.val.stride == history.val.stride > 1  # type: ignore[attr-defined]
+    assert again.val["step"].tolist() == history.val["step"].tolist() and again.val.last("step") == 36
