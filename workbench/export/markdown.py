@@ -206,11 +206,6 @@ def _decision(d: Diagnosis) -> Iterator[str]:
     yield ""
 
 
-def _code(command: str) -> str:
-    """A command as code; as escaped text where a name in it could end the code, or be taken for HTML."""
-    return escape(command) if re.search("[`<>&]", command) else f"`{plain(command)}`"
-
-
 def _gain(gain: Interval | None) -> str:
     return "(gain: not computable here)" if gain is None else f"(gain {gain} nats)"
 
