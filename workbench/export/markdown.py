@@ -39,11 +39,9 @@ def escape(text: object) -> str:
     return _SPECIAL.sub(r"\\\1", html.escape(plain(text), quote=False))
 
 
-def _code(text: str) -> str:
-    """Foreign text as code inside a line: its mark is longer than any that stands in the text."""
-    shown = plain(text)
-    mark = "`" * (1 + max((len(run) for run in re.findall("`+", shown)), default=0))
-    return f"{mark}{shown}{mark}" if len(mark) == 1 else f"{mark} {shown} {mark}"
+def _code(command: str) -> str:
+    """A command as code; as escaped text where a name in it could end the code, or be taken for a link or HTML."""
+    return escape(command) if re.search(r"[`<>&\[\]]", command) else f"`{plain(command)}`"
 
 
 def parts(history: History, facts: Facts, diagnosis: Diagnosis, name: str = "run") -> Iterator[str | Figure]:
