@@ -15,7 +15,7 @@ from workbench.runs import cached
 from workbench.runs.bulk import apply_block
 from workbench.runs.columns import Folded
 from workbench.runs.follow import read_whole
-from workbench.runs.history import Columns, History
+from workbench.runs.history import EVAL_FIELDS, Columns, History
 
 
 def step(n: int, loss: float = 1.0) -> dict:
@@ -202,7 +202,7 @@ def test_marks_and_evaluations_of_any_number_stay_bounded(monkeypatch: pytest.Mo
 def test_a_history_with_folded_evaluations_is_kept_and_found_again(tmp_path: Path) -> None:
     events, history = tmp_path / "events.jsonl", History()
     events.write_text("{}\n")
-    history.evals["heldout"] = Folded(("step", "time", "tokens", "loss", "se", "documents"), (), (), max_rows=16)
+    history.evals["heldout"] = Folded(EVAL_FIELDS, (), (), max_rows=16)
     for n in range(37):
         history.apply({"event": "eval", "step": n, "loss": n / 2, "se": 0.1})
     cached.save(events, history, 3)

@@ -133,7 +133,8 @@ def _set_fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("look", LOOKS)
 def test_runs(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: pilot.app.screen.query_one(Table).row_count == 3)
+        table = pilot.app.screen.query_one(Table)
+        await until(pilot, lambda: table.row_count == 3 and table.has_focus)
 
     assert same(snap_compare, GptbenchApp(runs, clock=lambda: NOW), look, before)
 
@@ -183,7 +184,8 @@ def test_runs_filtered_by_their_configuration(snap_compare: Compare, runs: Path,
 @pytest.mark.parametrize("look", LOOKS)
 def test_question_before_a_run_is_deleted(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: pilot.app.screen.query_one(Table).row_count == 3)
+        table = pilot.app.screen.query_one(Table)
+        await until(pilot, lambda: table.row_count == 3 and table.has_focus)
         await pilot.press("D")
         await until(pilot, lambda: len(pilot.app.screen_stack) > 1)
 

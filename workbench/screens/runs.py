@@ -248,8 +248,8 @@ class RunsScreen(ManageKeys):
         rows = {run.run: row(run, now, self.queue_state, theme, colours.get(run.run)) for run in ordered}
         self.query_one(Table).show(rows)
         self.set_class(not shown, "-empty")
-        if shown and self.focused is None:  # an empty table is not there to take it
-            self.call_after_refresh(self.query_one(Table).focus)
+        if shown:
+            self.call_after_refresh(self._focus_table)
         self.query_one("#empty", Static).update(self._hint(bool(runs)))
         states = [state for state in STATE_SIGNS if any(run.state == state for run in runs)]
         parts = [f"{sum(run.state == s for run in runs)} {s}" for s in states]
@@ -265,6 +265,11 @@ class RunsScreen(ManageKeys):
         if self._wrong and wanted:
             line = Content.styled(plain(self._wrong), "$text-error")
         self.query_one("#summary", Static).update(line)
+
+    def _focus_table(self) -> None:
+        """An empty table is hidden, and gives the focus away, maybe only after its first rows came."""
+        if self.focused is None:
+            self.query_one(Table).focus()
 
     def _colours(self) -> dict[str, tuple[int, int, int]]:
         """The colours of the marked runs, as in their comparison."""
