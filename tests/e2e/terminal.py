@@ -23,7 +23,8 @@ class Terminal:
     def __init__(self, command: str, *, cwd: Path, env: Mapping[str, str], width: int = 120, height: int = 36) -> None:
         self._socket = f"gptbench-{os.getpid()}-{next(_numbers)}"
         settings = " ".join(f"{key}={shlex.quote(value)}" for key, value in env.items())
-        shell = f"env {settings} {command}; echo exit code $?; sleep 600"
+        # GNU readline, which pytest loads, leaves a size of its own in the environment of what is started.
+        shell = f"env -u COLUMNS -u LINES {settings} {command}; echo exit code $?; sleep 600"
         self._tmux("new-session", "-d", "-x", str(width), "-y", str(height), "-c", str(cwd), "sh", "-c", shell)
 
     def press(self, *keys: str) -> None:

@@ -225,7 +225,8 @@ class RunScreen(CauseKeys, PaneKeys):
             from workbench.export import files
 
             written = files.write_summary(run_dir, formats=files.FORMATS if files.converts() else ("md", "html"))
-            return f"written: {written[0]} and, beside it, {', '.join(path.name for path in written[1:])}"
+            kinds = ", ".join(sorted({path.suffix.removeprefix(".") for path in written[1:]}))
+            return f"written: {written[0]}" + (f" and {len(written) - 1} files beside it: {kinds}" if kinds else "")
 
         self._do("", export)
 
