@@ -26,7 +26,7 @@ HIDDEN_EVERY = 20  # … while the Runs screen is hidden
 EXPLAIN_EVERY = 60.0  # seconds between two explanations of a run that is not open
 TOLD = ("plateau", "diverging")  # verdicts that are news
 WRONG = ("failed", "dead")
-_BUSY = 0.01  # of a core, at most: a folder of thousands is looked at more rarely
+_BUSY, _BUSY_HIDDEN = 0.01, 0.003  # of a core, at most: a folder of thousands is looked at more rarely
 _FIRST = 3.0  # seconds until the first look where the Runs screen is hidden: the first paint comes before it
 _ASK = 1.0  # seconds: a thread that is not told to end would keep a closed workbench from ending
 _BYTES = 8 << 20
@@ -94,14 +94,15 @@ class Lookout(Background):
             if time.monotonic() >= due or (post is not None and post is not posted):
                 first, began = self._before is None, time.thread_time()
                 runs, queue = self.look()
-                took = 0.0 if first else time.thread_time() - began  # at first there are modules to load, runs to read
+                # At first there are modules to load and runs to read; later a look takes about so much a run.
+                took = 1e-4 * len(runs) if first else time.thread_time() - began
                 now = (runs, queue, int(self.clock() // 10))
                 if post is not None and (now != last or post is not posted):
                     last = now
                     post(RunsListed(runs, queue))
                 posted = post
-                every = self.interval * (HIDDEN_EVERY if post is None else LISTED_EVERY)
-                due = time.monotonic() + max(every, took / _BUSY)
+                every, share = (HIDDEN_EVERY, _BUSY_HIDDEN) if post is None else (LISTED_EVERY, _BUSY)
+                due = time.monotonic() + max(self.interval * every, took / share)
             self._wake.wait(max(0.0, min(_ASK, due - time.monotonic())))
             self._wake.clear()
 
