@@ -144,22 +144,26 @@ def test_logs_that_would_fill_memory(tmp_path: Path, counted: Counted) -> None:
 
 
 def test_nobody_else_reads(tmp_path: Path, shard: Path, counted: Counted) -> None:
-    """Every folder that the programs make under an umask of 0: runs and their queue."""
-    runs = ["--runs", str(tmp_path / "runs")]
+    """Every folder that the programs make under an umask of 0: runs, their queue and branches, and what is kept of
+    texts and of runs in the cache."""
+    runs, packs = ["--runs", str(tmp_path / "runs")], tmp_path / "packs"
     tiny = [w for s in ("model.preset=demo-1m", "model.n_layer=1", "model.n_embd=16", "model.n_head=2",
                         "model.block_size=32", "train.micro_batch=2", "train.max_steps=2", "eval.documents=4",
                         "eval.seen=3") for w in ("--set", s)]  # fmt: skip
     log = tmp_path / "log.csv"
     log.write_text("step,loss\n1,3\n2,2.9\n3,2.8\n")
-    for words in (["train", str(shard), "--wait", *tiny], ["train", str(shard), "--print-command", *tiny],
-                  ["import", str(log)], ["queue", "add", str(shard), *tiny]):  # fmt: skip
+    for words in (["train", str(shard), "--wait", "--name", "trained", *tiny, *runs],
+                  ["train", str(shard), "--print-command", *tiny, *runs], ["import", str(log), *runs],
+                  ["queue", "add", str(shard), *tiny, *runs], ["data", "stats", str(shard), "--exact"],
+                  ["branch", "trained", "--from-step", "2", "--set", "train.max_steps=4", "--no-start", *runs],
+                  ["data", "pack", str(shard), "-o", str(packs)]):  # fmt: skip
         done = subprocess.run(
-            [*GPTBENCH, *words, *runs], env=environment(), capture_output=True, text=True, check=False, umask=0
+            [*GPTBENCH, *words], env=environment(), capture_output=True, text=True, check=False, umask=0
         )
         assert done.returncode == 0, done
-    trained = next(path.parent for path in (tmp_path / "runs").rglob("checkpoints"))
-    gptbench("branch", trained.name, "--from-step", "2", "--set", "train.max_steps=4", "--no-start", *runs).ok()
-    for folder in (tmp_path / "runs").iterdir():
-        if folder.is_dir():
-            counted.add("folders of runs", "closed", bool(folder.stat().st_mode & 0o077), folder)
+    made = [folder for folder in (tmp_path / "runs").iterdir() if folder.is_dir()]
+    assert len(made) == 6, made
+    cache = Path(os.environ["GPTBENCH_CACHE"])
+    for folder in (*made, cache, packs):
+        counted.add("folders", "closed", bool(folder.stat().st_mode & 0o077), folder)
     subprocess.run([*GPTBENCH, "queue", "stop", *runs], env=environment(), capture_output=True, check=False)
