@@ -42,7 +42,7 @@ faults: $(READY)
 # Hostile text by every door, and a table of the sinks it reached without effect.
 hostile: $(READY)
 	@command -v chromium >/dev/null || { echo "make hostile needs chromium: apt-get install chromium" >&2; exit 1; }
-	$(BIN)/python -m pytest -n 2 --least-hostile=1300 tests/hostile
+	$(BIN)/python -m pytest -n 4 --least-hostile=1300 tests/hostile
 
 # What else takes minutes.
 slow: $(READY)

@@ -10,8 +10,8 @@ from tests.hostile.world import DOORS
 
 PROPERTY = "hostile"
 SINKS = (
-    "Data", "Launch", "Run", "Runs", "--web", "clipboard", "notification", "terminal", "errors", "--json", "shell lines",
-    "summary.md", "HTML", "SVG", "PNG", "left out",
+    "Data", "Launch", "Run", "Runs", "--web", "clipboard", "notification", "terminal", "errors", "--json",
+    "shell lines", "summary.md", "HTML", "SVG", "PNG", "left out",
 )  # fmt: skip
 
 

@@ -101,13 +101,10 @@ def build(base: Path, payload: str) -> World:
         "held_out": {"documents": 3, "tokens": 30, "leaked_documents": 0},
     }))  # fmt: skip
     for explained in (run, other):
-        (explained / "diagnosis.json").write_text(
-            json.dumps({"verdict": text("di"), "tldr": text("di"), "causes": []})
-        )
+        (explained / "diagnosis.json").write_text(json.dumps({"verdict": text("di"), "tldr": text("di"), "causes": []}))
     (run / "process.json").write_text(json.dumps({"pid": 1, "start_time": text("pr"), "host": text("pr")}))
-    probed = {"lr_too_high": {"cause": "lr_too_high", "what": text("pb"), "confirmed": True, "why": text("pb"), "step": 300},
-              named("pb"): {}}  # fmt: skip
-    for cause, result in probed.items():
+    settled = {"cause": "lr_too_high", "what": text("pb"), "confirmed": True, "why": text("pb"), "step": 300}
+    for cause, result in {"lr_too_high": settled, named("pb"): {}}.items():
         (run / "probes" / cause).mkdir(parents=True)
         (run / "probes" / cause / "result.json").write_text(json.dumps(result))
         (run / "probes" / cause / "plan.json").write_text(json.dumps({"format": 1, "arms": [], "step": 300}))
