@@ -37,7 +37,7 @@ e2e: $(READY)
 
 # The real programs under faults, and how many were survived: the engine killed at many moments, disks filled …
 faults: $(READY)
-	$(BIN)/python -m pytest -n 2 --least-faults=680 tests/faults
+	$(BIN)/python -m pytest -n 3 --least-faults=680 tests/faults
 
 # Hostile text by every door, and a table of the sinks it reached without effect.
 hostile: $(READY)
