@@ -15,16 +15,32 @@ from typing import Any
 import pytest
 
 from tests.engine.conftest import events_of, losses_of, texts_of, write_shard
-from tests.engine.test_streaming import SLOW
 from tests.faults.conftest import MakeRun
 from tests.faults.programs import ENGINE, engine, environment, gptbench, started, wait_for
 from tests.faults.runs import same, whole
 from tests.faults.tally import Tally
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
-LONG: dict[str, Any] = {"train__max_steps": 150, "eval__every": 50, "train__checkpoint_every": 20}
+LONG: dict[str, Any] = {"train__max_steps": 100, "eval__every": 50, "train__checkpoint_every": 20}
 STREAMED: dict[str, Any] = {"data__shuffle_window": 2, "train__max_steps": 120, "eval__every": 50}
 Harm = Callable[[Path], object]
+
+# The engine, which packs its first shard, and the others once a file is there.
+GATED = """
+import sys, time
+from pathlib import Path
+import engine.feed as feed
+given, packed = feed.pack_shards, []
+def one_by_one(paths, **more):
+    for path in paths:
+        while packed and not Path(sys.argv[2]).exists() and not more["cancelled"]():
+            time.sleep(0.02)
+        yield from given([path], **more)
+        packed.append(path)
+feed.pack_shards = one_by_one
+from engine.__main__ import main
+sys.exit(main(["train", sys.argv[1]]))
+"""
 
 
 def replaced(path: Path) -> None:
@@ -112,11 +128,12 @@ def test_ones_still_to_be_packed(
 ) -> None:
     """The run ends in one line that names the shard; with the shard as it was it goes on."""
     changes = {**STREAMED, "data__paths": [str(shards.folder)]}
-    run, script = make_run(**changes, data__cache=str(tmp_path / "packs")), tmp_path / "slow.py"
-    script.write_text(SLOW)
+    run = make_run(**changes, data__cache=str(tmp_path / "packs"))
+    script, gate = tmp_path / "gated.py", tmp_path / "gate"
+    script.write_text(GATED)
     with fault("shards changed under an engine: ones still to be packed", detail=harm):
         process = subprocess.Popen(
-            [sys.executable, str(script), str(run), "1.5"], env=environment(), text=True, stderr=subprocess.PIPE,
+            [sys.executable, str(script), str(run), str(gate)], env=environment(), text=True, stderr=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )  # fmt: skip
         wait_for(lambda: losses_of(run), "its first steps")
@@ -125,6 +142,7 @@ def test_ones_still_to_be_packed(
         assert len(late) >= 2, "all was packed already"
         for path in late:
             HARMS[harm](path)
+        gate.touch()
         _, said = process.communicate(timeout=120)
         lines = [line for line in said.splitlines() if line.strip()]
         assert process.returncode == 1 and len(lines) == 1 and "Traceback" not in said, said
