@@ -4,6 +4,7 @@ to the clipboard, and what it tells the desktop."""
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import time
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.programs import GPTBENCH, Terminal
-from tests.hostile.payloads import PAYLOADS, STEERS, on_a_screen, reached
+from tests.hostile.payloads import PAYLOADS, STEERS, marker, on_a_screen, reached
 from tests.hostile.table import Counted
 from tests.hostile.world import DOORS, World, build
 
@@ -47,8 +48,8 @@ class Session:
         self.brought: dict[str, str] = {}
         self._seen = 0
 
-    def walk(self, screen: str, keys: Sequence[str]) -> None:
-        """Press keys; all that comes is that screen's."""
+    def walk(self, screen: str, keys: Sequence[str], see: Sequence[str] = ()) -> None:
+        """Press keys; all that comes is that screen's. Doors to ``see`` are worked out in threads: wait for them."""
         for key in keys:
             if key.startswith("~"):  # into a prompt: it is there by now, and blinks every half second
                 self.terminal.settle(0.4, 10)
@@ -57,6 +58,9 @@ class Session:
                 time.sleep(0.25)
             self.terminal.settle(0.2, 6)
             assert self.terminal.process.poll() is None, (screen, key, self.terminal.text[-1500:])
+        for door in see:
+            with contextlib.suppress(AssertionError):  # the table tells at its end where one was never seen
+                self.terminal.wait_for(marker(door), 30, raw=True)
         written = self.terminal.output
         self.brought[screen] = self.brought.get(screen, "") + written[self._seen :]
         self._seen = len(written)
@@ -81,11 +85,13 @@ def test_every_screen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         session.walk("Data", DATA)
         session.walk("Launch", ["2", *LAUNCH])
         session.walk("Runs", ["4", "G", "g", "/", "~name=elsewhere\r"])
-        session.walk("Run", ["\r", "s"])  # of another host, without a step so far
+        session.walk("Run", ["\r"], see=["wa"])  # of another host, without a step so far
+        session.walk("Run", ["s"])
         session.walk("Runs", ["4", "\x1b", "/", "~name=imported\r"])
         session.walk("Run", ["\r", "x"])
         session.walk("Runs", ["4", "\x1b", "/", "~name=broken\r", "b", "\x1b", "\x1b", "/", "~running step=300\r"])
-        session.walk("Run", ["\r", *RUN])
+        session.walk("Run", ["\r"], see=["pb"])
+        session.walk("Run", RUN)
         with (run / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": "stop", "time": time.time(), "step": 300, "reason": "failed",
                                    "text": w.text("st")}) + "\n")  # fmt: skip

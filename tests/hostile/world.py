@@ -104,10 +104,10 @@ def build(base: Path, payload: str) -> World:
         (explained / "diagnosis.json").write_text(json.dumps({"verdict": text("di"), "tldr": text("di"), "causes": []}))
     (run / "process.json").write_text(json.dumps({"pid": 1, "start_time": text("pr"), "host": text("pr")}))
     settled = {"cause": "lr_too_high", "what": text("pb"), "confirmed": True, "why": text("pb"), "step": 300}
-    for cause, result in {"lr_too_high": settled, named("pb"): {}}.items():
+    for cause in ("lr_too_high", named("pb")):
         (run / "probes" / cause).mkdir(parents=True)
-        (run / "probes" / cause / "result.json").write_text(json.dumps(result))
         (run / "probes" / cause / "plan.json").write_text(json.dumps({"format": 1, "arms": [], "step": 300}))
+    (run / "probes" / "lr_too_high" / "result.json").write_text(json.dumps(settled))
     for name, content in {"current": named("pb"), "engine.log": text("pb")}.items():
         (run / "probes" / name).write_text(content, "utf-8")
     config = (run / "config.toml").read_text()

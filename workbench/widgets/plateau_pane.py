@@ -84,6 +84,7 @@ class PlateauPane(VerticalScroll, can_focus=True):
 
     def tell(self, probing: str) -> None:
         """Say how far a probe is; "" once none is under way."""
+        probing = plain(probing)
         if probing != self.probing:
             self.probing = probing
             self._lay_out()
