@@ -38,9 +38,9 @@ def test_plants_are_confirmed_within_their_budget(tmp_path: Path) -> None:
 
 
 def test_a_rate_far_too_high_is_confirmed_from_the_start(tmp_path: Path) -> None:
-    """Thirty times the best rate; two hundred steps an arm, as a run of 20,000 steps affords within 5%."""
+    """A hundred times the best rate; two hundred steps an arm, as a run of 20,000 steps affords within 5%."""
     fresh = shard(tmp_path / "fresh.parquet", library_texts(400))
-    hot = train(tmp_path / "runs", "hot", [fresh], optim__lr=0.3, data__cache=str(tmp_path / "cache"), **LONG)
+    hot = train(tmp_path / "runs", "hot", [fresh], optim__lr=1.0, data__cache=str(tmp_path / "cache"), **LONG)
     done = gptbench("probe", hot, "lr_too_high", "--budget", "0.2", "--json")
     assert json.loads(done.stdout)["confirmed"] is True, done.stdout
 
