@@ -41,8 +41,11 @@ faults: $(READY)
 
 # Hostile text by every door, and a table of the sinks it reached without effect.
 hostile: $(READY)
-	@command -v chromium >/dev/null || { echo "make hostile needs chromium: apt-get install chromium" >&2; exit 1; }
-	$(BIN)/python -m pytest -n 4 --least-hostile=1300 tests/hostile
+	@for each in chromium:chromium rsvg-convert:librsvg2-bin; do \
+		command -v "$${each%:*}" >/dev/null || \
+			{ echo "make hostile needs $${each%:*}: apt-get install $${each#*:}" >&2; exit 1; }; \
+	done
+	$(BIN)/python -m pytest -n 4 --least-hostile=1600 tests/hostile
 
 # What else takes minutes.
 slow: $(READY)
