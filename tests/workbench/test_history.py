@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from engine.events import decode, encode
@@ -123,6 +123,9 @@ wild_lines = st.lists(
             b'{"event": "step", "step": "7"}\n', b'{"event": "step", "step": 9, "loss": {}}\n', b"torn {\n", b"\n",
             b'{"step": 300, "event": "step"}\n', b'{"event": "step", "step": 3, "loss": null, "more": [1]}\n',
             b'{"event": "stop", "reason": "stopped"}\n', b'{"event": "start", "max_steps": 5}\n',
+            b'{"event": "eval", "time": 13.0, "step": 13, "event": "step", "step": 24, "loss": 5.0}\n',
+            b'{"event": "step", "step": 30, "loss": 5.0, "event": "eval"}\n',
+            b'{"event": "step", "step": 31, "loss": 5.0, "\\u0065vent": "stop"}\n',
         ]),
     ),
     max_size=30,
@@ -130,6 +133,15 @@ wild_lines = st.lists(
 
 
 @given(wild_lines, st.integers(0, 300), st.booleans())
+@example(
+    [
+        b'{"event": "eval", "time": 13.0, "step": 13, "event": "step", "step": 24, "loss": 5.0}\n',
+        encode({"event": "step", "time": 39.0, "step": 39, "loss": 5.0}),
+    ],
+    0,
+    True,
+)
+@example([b'{"event": "step", "step": 30, "loss": 5.0, "event": "eval"}\n'], 100, False)
 def test_a_block_gives_the_same_as_its_lines_one_by_one(wild: list[bytes], steps: int, before: bool) -> None:
     many = [
         encode({"event": "step", "time": float(n), "step": n, "loss": None if n % 9 == 0 else n / 3, "clipped": n % 2})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -20,41 +21,46 @@ STEP = b'{"event": "step", '
 # Behind it begins a line that is no step. An alternative for the first line would cost the search its fast path.
 OTHER = re.compile(rb'\n(?!\{"event": "step", )')
 _FEW = 64  # steps that are read line by line just as fast
+Piece = tuple[bytes, dict[str, Any] | None]  # lines of steps, and the event behind them that is none
 
 
 def apply_block(history: History, block: bytes) -> None:
     """Apply the events of ``block``, lines that each end in a newline, in their order."""
-    steps: list[bytes] = []
-    others: list[bytes] = []
+    pending: list[Piece] = []
     begin = 0
     first = () if block.startswith(STEP) else (0,)
     for at in chain(first, (found.end() for found in OTHER.finditer(block))):
         if at < begin or at >= len(block):
             continue
-        steps.append(block[begin:at])
+        steps = block[begin:at]
         end = block.find(b"\n", at)
         line = block[at : end if end >= 0 else len(block)]
         begin = at + len(line) + 1
-        # These change what steps before them mean: what stands before is applied first.
-        if b'"resume"' in line or b'"step"' in line[:24]:
-            _apply(history, steps, others)
-            steps, others = [], []
-            if event := decode(line):
-                history.apply(event)
-        elif line:
-            others.append(line)
-    steps.append(block[begin:])
-    _apply(history, steps, others)
+        event = decode(line)
+        # A step, or a resume, changes what steps before it mean: what stands before is applied first. By what was
+        # decoded: a line may say what it is twice, and the last word counts.
+        if event is not None and event["event"] in ("step", "resume"):
+            _apply(history, [*pending, (steps, None)])
+            pending = []
+            history.apply(event)
+        else:
+            pending.append((steps, event))
+    _apply(history, [*pending, (block[begin:], None)])
 
 
-def _apply(history: History, steps: list[bytes], others: list[bytes]) -> None:
-    """Apply steps (whole lines), then others, whose order among themselves alone counts."""
-    lines = b"".join(steps)
-    rows = _parse(lines, count) if (count := lines.count(b"\n")) > _FEW else None
-    if rows is None or not history.apply_steps(rows):
-        others = [*lines.split(b"\n"), *others]
-    for line in others:
-        if event := decode(line):
+def _apply(history: History, pending: list[Piece]) -> None:
+    """Apply steps, then other events, whose order among themselves alone counts; line by line all in their order."""
+    lines = b"".join(steps for steps, _ in pending)
+    count = lines.count(b"\n")
+    # A line that says twice what it is, or spells a name in escapes, may be no step.
+    plain = count > _FEW and b"\\" not in lines and lines.count(b'"event"') == count
+    rows = _parse(lines, count) if plain else None
+    together = rows is not None and history.apply_steps(rows)
+    for steps, event in pending:
+        for line in () if together else steps.split(b"\n"):
+            if found := decode(line):
+                history.apply(found)
+        if event is not None:
             history.apply(event)
 
 
