@@ -40,7 +40,7 @@ def judge(e: Evidence) -> Verdict:
         if e.ended and after >= 2:
             why = f"the plan is done, at a {what} of {e.loss:.3f}; {after} evaluations do not show how it got there"
             return Verdict(FINISHED, why, 0.35)
-        why = f"{after} evaluations after the warm-up; a trend needs {MIN_EVALS}"
+        why = f"evaluations after the warm-up: {after}; a trend needs {MIN_EVALS}"
         return Verdict(NOT_ENOUGH, why, 0.4)
     t, rise = e.trend, e.rise
     moved = f"{what} {e.loss:.3f}"

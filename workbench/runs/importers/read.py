@@ -180,7 +180,7 @@ def _open(path: Path) -> Reader:
     if encoding is None:
         if tensorboard.is_event_file(path):
             return tensorboard.EventFile(path)
-        raise UserError(f"{path}: is binary, not a log")
+        raise UserError(f"{path}: is binary, not a log; name a log, a table or a TensorBoard event file")
     begin = list(Lines(path, encoding).read(HEAD_BYTES))
     if not begin:
         raise UserError(f"{path}: the log is empty")
@@ -190,7 +190,9 @@ def _open(path: Path) -> Reader:
         return document.Document(path)
     if best < 2:
         tried = [importer.name for importer in FORMATS] + [document.Document.format, tensorboard.EventFile.format]
-        raise UserError(f"{path}: no known log format; tried: {', '.join(tried)}")
+        raise UserError(
+            f"{path}: no known log format; a CSV file with columns step and loss is always read; tried: {', '.join(tried)}"
+        )
     return LineLog(Lines(path, encoding), chosen())
 
 
