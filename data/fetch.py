@@ -261,7 +261,9 @@ def _hub() -> Any:
         import huggingface_hub
         import huggingface_hub.errors
     except ImportError:
-        raise FetchError("data fetch needs an extra: pip install 'gptbench[hub]'") from None
+        raise FetchError(
+            "data fetch needs the extra hub: pip install -c constraints.txt '.[hub]' in gptbench's checkout"
+        ) from None
     return huggingface_hub
 
 

@@ -24,7 +24,7 @@ from data import workers as processes
 from data.files import FileIdentity, ShardError, absolute, expand, identify, may_hold_giants, read_footer
 from data.workers import Cancelled
 
-__all__ = ["Cancelled", "Pack", "default_cache", "find_packs", "first_copies", "inputs", "pack_shard", "pack_shards"]
+__all__ = ["Cancelled", "Pack", "default_cache", "find_packs", "inputs", "pack_shard", "pack_shards"]
 
 FORMAT = 1
 META = "meta.json"
@@ -266,16 +266,6 @@ def pack_shards(
     finally:
         if hasattr(finished, "close"):
             finished.close()
-
-
-def first_copies(packs: Sequence[Pack]) -> list[npt.NDArray[np.bool_]]:
-    """Which documents are the first of their exact text, over all packs in their order: bool [documents] per pack."""
-    hashes = np.concatenate([np.asarray(pack.hashes) for pack in packs] or [np.zeros((0, 2), np.uint64)])
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: copies stay in the order of the packs
-    ordered = hashes[order]
-    first = np.ones(len(hashes), bool)
-    first[order[1:]] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    return np.split(first, np.cumsum([pack.documents for pack in packs])[:-1]) if packs else []
 
 
 def is_pack(path: str | Path) -> bool:

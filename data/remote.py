@@ -89,7 +89,8 @@ def _filesystem(kind: str, path: str) -> Any:
 
         return fsspec.filesystem(kind)
     except ImportError:
-        raise ShardError(f"{path}: reading {kind}:// needs an extra: pip install 'gptbench[{EXTRAS[kind]}]'") from None
+        how = f"pip install -c constraints.txt '.[{EXTRAS[kind]}]' in gptbench's checkout"
+        raise ShardError(f"{path}: {kind}:// needs the extra {EXTRAS[kind]}: {how}") from None
 
 
 def _hub_files() -> Any:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from data import packed, packing
 from data.encoding import load
 from data.files import ShardError, identify
-from data.packed import Pack, first_copies, inputs, pack_shard, pack_shards
+from data.packed import Pack, inputs, pack_shard, pack_shards
 
 documents = st.one_of(
     st.none(),
@@ -46,7 +46,6 @@ def test_a_pack_gives_back_every_document(texts: list[str | None]) -> None:
         for index, (_, text) in enumerate(kept):
             assert same.setdefault(text, tuple(pack.hashes[index])) == tuple(pack.hashes[index])
         assert len(set(same.values())) == len(same)
-        assert int(sum(mask.sum() for mask in first_copies([pack]))) == len(same)
 
 
 def test_dtype_follows_the_vocabulary() -> None:
@@ -226,17 +225,6 @@ def test_what_a_killed_packer_left_is_swept_up_later(tmp_path: Path, write_shard
             os.utime(folder, (0, 0))
     pack_shard(write_shard("x.parquet", ["one"]), cache=cache)
     assert not dead.exists() and young.exists() and mine.exists()
-
-
-def test_copies_are_counted_over_packs(tmp_path: Path, write_shard) -> None:
-    paths = [
-        write_shard("a.parquet", ["x", "y", "x"]),
-        write_shard("b.parquet", []),
-        write_shard("c.parquet", ["y", "z"]),
-    ]
-    packs = list(pack_shards(paths, cache=tmp_path / "cache", workers=1))
-    assert [mask.tolist() for mask in first_copies(packs)] == [[True, True, False], [], [False, True]]
-    assert first_copies([]) == []
 
 
 def test_meta_stands_for_itself(tmp_path: Path, write_shard) -> None:

@@ -24,7 +24,7 @@ from workbench.plateau.order import ORDER
 from workbench.plateau.report import report_lines
 from workbench.runs.facts import facts_of_log
 from workbench.runs.history import STEP_FIELDS, History
-from workbench.runs.importers.read import read_log
+from workbench.runs.importers.read import LogReader, read_history
 
 IDS = {
     "data_repetition", "duplicates", "capacity", "token_limited", "lr_too_high", "lr_too_low", "lr_decayed_early",
@@ -308,17 +308,17 @@ def test_several_causes_are_ordered_with_a_reason() -> None:
     ["nanogpt_124M_one_epoch.log", "llmc_124M_fineweb.log", "modded_nanogpt_2024-10-10.txt", "nanochat_speedrun.log"],
 )
 def test_published_healthy_runs_have_no_cause_at_any_time(shared: Path, name: str) -> None:
-    log = read_log(shared / "logs" / name)
-    last = max(e.get("step", 0) for e in log.events if e["event"] == "step")
+    log = LogReader(shared / "logs" / name)
+    events = list(log.events())
+    last = max(e.get("step", 0) for e in events if e["event"] == "step")
     for share in (0.25, 0.4, 0.6, 0.8, 1.0):
-        cut = History.of(e for e in log.events if e.get("step", 0) <= share * last)
+        cut = History.of(e for e in events if e.get("step", 0) <= share * last)
         d = diagnose(cut, facts_of_log(log.facts, cut))
         assert not d.probable and d.verdict.name in ("improving", "finished", "not_enough_evidence"), share
 
 
 def test_a_published_run_that_goes_wrong_is_unstable(shared: Path) -> None:
-    log = read_log(shared / "logs/megatron_noisy.out")
-    made = History.of(log.events)
+    made, log = read_history(shared / "logs/megatron_noisy.out")
     d = diagnose(made, facts_of_log(log.facts, made))
     assert d.verdict.name == "diverging" and [c.id for c in d.probable] == ["instability"]
     assert all(len(line) <= 80 for line in report_lines(d, made))

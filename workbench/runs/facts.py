@@ -139,11 +139,6 @@ class Facts(Mapping[str, Fact | None]):
         fact = self[key]
         return fact.value if fact is not None and isinstance(fact.value, str) else None
 
-    def flag(self, key: str) -> bool | None:
-        """A yes-or-no fact, or None."""
-        fact = self[key]
-        return fact.value if fact is not None and isinstance(fact.value, bool) else None
-
     def source(self, key: str) -> str:
         """Where a fact comes from, "" where it is unknown."""
         fact = self[key]

@@ -59,7 +59,9 @@ def read_target(target: str, root: Path, given: Sequence[tuple[str, Fact]] = ())
     if path.is_file():
         return read_foreign(path, given)
     if path.is_dir() and not is_run(path):
-        raise UserError(f"{path}: is a folder, but no run (no config.toml or facts.toml) and no log; name the log itself")
+        raise UserError(
+            f"{path}: is a folder, but no run (no config.toml or facts.toml) and no log; name the log itself"
+        )
     if not path.exists() and ("/" in target or path.suffix in (".log", ".txt", ".csv", ".out", ".jsonl", ".json")):
         raise UserError(f"{path}: no such run or log; `gptbench runs` lists the runs")
     return read_run(find_run(root, target), given)
