@@ -54,7 +54,8 @@ def create(
     """
     if not config.data.paths:
         raise UserError("no shards to train on: name parquet files or folders (gptbench train PATH…, or data.paths)", 2)
-    encoding.check(config.data.encoding)
+    if not config.train.branched_from:  # a branch has the encoding of its run, which may be a plug-in of the engine's
+        encoding.check(config.data.encoding)
     config = config.replace(
         data={
             "paths": tuple(inputs(config.data.paths)),
