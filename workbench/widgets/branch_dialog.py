@@ -14,7 +14,6 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from workbench.text import plain
-from workbench.widgets.prompt import BOX_CSS
 
 Answer = tuple[int, list[str]]
 
@@ -27,13 +26,13 @@ class BranchDialog(ModalScreen[Answer | None]):
         check: says what is wrong with a step and options (``key=value``), "" if nothing is.
     """
 
-    DEFAULT_CSS = (
-        BOX_CSS.replace("$NAME", "BranchDialog")
-        + """
-    BranchDialog > Vertical { width: 76; }
+    DEFAULT_CSS = """
+    BranchDialog { align: center middle; }
+    BranchDialog > Vertical { width: 76; max-width: 96%; height: auto; padding: 0 1; }
+    BranchDialog > Vertical { background: $surface; border: round $primary; }
+    BranchDialog Static, BranchDialog Input { width: 1fr; height: auto; }
     BranchDialog #branch-wrong { color: $text-error; }
     """
-    )
     BINDINGS = [
         Binding("escape", "leave", "Leave", show=False),
         Binding("ctrl+g", "start", "Start", show=False, priority=True),

@@ -124,7 +124,7 @@ class PlateauPane(TextPane):
         """The diagnosis, below how far a probe is."""
         self._begins = {}
         if self.diagnosis is None:
-            return [Content.styled(text, "$text-muted") for text in (self.probing, self.hint) if text]
+            return [line for text in (self.probing, self.hint) for line in _wrapped("", text, width, "$text-muted")]
         above = list(_wrapped("", self.probing, width, "bold $text-accent"))
         return above + lines(self.diagnosis, width, self.cursor, self._toggled, self._begins, len(above))
 

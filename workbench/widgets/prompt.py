@@ -12,7 +12,7 @@ from textual.widgets import Input, Static
 
 from workbench.text import plain
 
-BOX_CSS = """
+_CSS = """
     $NAME { align: center middle; }
     $NAME > Vertical { width: 70; max-width: 96%; height: auto; padding: 0 1; }
     $NAME > Vertical { background: $surface; border: round $primary; }
@@ -23,7 +23,7 @@ BOX_CSS = """
 class Ask(ModalScreen[str | None]):
     """Asks for a line; None where the person leaves."""
 
-    DEFAULT_CSS = BOX_CSS.replace("$NAME", "Ask")
+    DEFAULT_CSS = _CSS.replace("$NAME", "Ask")
     BINDINGS = [Binding("escape", "leave", "Leave", show=False)]
 
     def __init__(self, question: str, value: str = "") -> None:
@@ -49,7 +49,7 @@ class Ask(ModalScreen[str | None]):
 class Confirm(ModalScreen[bool]):
     """Asks whether; only y says yes."""
 
-    DEFAULT_CSS = BOX_CSS.replace("$NAME", "Confirm")
+    DEFAULT_CSS = _CSS.replace("$NAME", "Confirm")
     BINDINGS = [
         Binding("y", "dismiss(True)", "Yes", show=False),
         Binding("n,escape,q,enter", "dismiss(False)", "No", show=False),
@@ -69,7 +69,7 @@ class Confirm(ModalScreen[bool]):
 class Shown(ModalScreen[None]):
     """Shows a text to be copied."""
 
-    DEFAULT_CSS = BOX_CSS.replace("$NAME", "Shown") + "Shown VerticalScroll { height: auto; max-height: 16; }"
+    DEFAULT_CSS = _CSS.replace("$NAME", "Shown") + "Shown VerticalScroll { height: auto; max-height: 16; }"
     BINDINGS = [
         Binding("y", "copy", "Copy", show=False),
         Binding("escape,q,enter", "dismiss(None)", "Leave", show=False),
