@@ -17,9 +17,10 @@ import pytest
 from engine import config, process
 from engine.checkpoint import complete
 from engine.schedule import learning_rate
-from tests.engine.conftest import forget_the_end, (
+from tests.engine.conftest import (
     data_of,
     events_of,
+    forget_the_end,
     kinds,
     losses_of,
     rewrite,

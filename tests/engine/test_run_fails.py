@@ -18,9 +18,10 @@ import torch
 from engine import events, process
 from engine.checkpoint import complete
 from engine.train import Trainer
-from tests.engine.conftest import forget_the_end, (
+from tests.engine.conftest import (
     data_of,
     events_of,
+    forget_the_end,
     kinds,
     losses_of,
     rewrite,
