@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from textual.widget import Widget
 from textual.widgets import Footer
 from textual.widgets._footer import FooterKey
 
@@ -19,8 +20,17 @@ from tests.workbench.conftest import Wait
 from tests.workbench.folders import NOW
 from workbench.app import GptbenchApp
 from workbench.screens.help import HelpScreen
-from workbench.screens.keys import EVERYWHERE, SCREENS
+from workbench.screens.keys import EVERYWHERE, MOVEMENT, SCREENS
+from workbench.widgets.document_table import DocumentTable
+from workbench.widgets.document_view import DocumentView
 from workbench.widgets.key_bar import KeyBar
+from workbench.widgets.log_view import LogView
+from workbench.widgets.plateau_pane import PlateauPane
+from workbench.widgets.preflight import Preflight
+from workbench.widgets.samples_pane import SamplesPane
+from workbench.widgets.side_by_side import SideBySide
+from workbench.widgets.system_pane import SystemPane
+from workbench.widgets.table import Table
 
 
 async def test_digits_open_the_four_screens_and_each_keeps_its_state(runs: Path, until: Wait) -> None:
@@ -42,7 +52,7 @@ async def test_a_digit_typed_into_a_field_stays_there(runs: Path) -> None:
         assert app.screen.query_one("#filter").value == "12"  # type: ignore[attr-defined]
 
 
-async def test_help_lists_every_key_of_the_table(runs: Path) -> None:
+async def test_help_lists_every_key_of_the_table(runs: Path, until: Wait) -> None:
     app = GptbenchApp(runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("question_mark")
@@ -50,8 +60,21 @@ async def test_help_lists_every_key_of_the_table(runs: Path) -> None:
         sheet = app.screen.sheet().plain
         for key in (*EVERYWHERE, *(k for keys in SCREENS.values() for k in keys)):
             assert f"{key.display} " in sheet and key.help in sheet
+        body = app.screen.query_one("#help")
+        await pilot.press("G")
+        await until(pilot, lambda: body.scroll_y == body.max_scroll_y > 0)
+        await pilot.press("ctrl+u")
+        await until(pilot, lambda: 0 < body.scroll_y < body.max_scroll_y)
         await pilot.press("escape")
         assert not isinstance(app.screen, HelpScreen)
+
+
+@pytest.mark.parametrize(
+    "pane", [DocumentTable, DocumentView, LogView, PlateauPane, Preflight, SamplesPane, SideBySide, SystemPane, Table]
+)
+def test_every_pane_knows_the_keys_of_moving(pane: type[Widget]) -> None:
+    wanted = {key for row in MOVEMENT[:3] for key in row.key.split(",")}
+    assert wanted <= set(pane._merge_bindings().key_to_bindings)
 
 
 @pytest.mark.parametrize("mode", ["data", "launch", "run", "runs"])

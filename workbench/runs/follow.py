@@ -105,7 +105,7 @@ class Follower:
         return read > 0
 
     def state(self) -> str:
-        """The run's state now (``workbench.runs.store.STATES``)."""
+        """The run's state now (``workbench.runs.store.state_of``)."""
         return state_of(self.run_dir, self.history)
 
     def log_tail(self, lines: int = 200) -> list[str]:

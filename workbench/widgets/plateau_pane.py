@@ -42,8 +42,6 @@ class PlateauPane(TextPane):
         Binding("g,home", "edge(-1)", "Top", show=False),
         Binding("G,end", "edge(1)", "End", show=False),
         Binding("enter", "open", "Open", show=False),
-        Binding("ctrl+d", "page_down", "Page down", show=False),
-        Binding("ctrl+u", "page_up", "Page up", show=False),
     ]
 
     def __init__(self, *, hint: str = "", id: str | None = None, classes: str | None = None) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from workbench.widgets.scrolling import SCROLL_KEYS
 from workbench.widgets.sheet import Sheet
 
 
@@ -20,12 +20,7 @@ class TextPane(VerticalScroll, can_focus=True):
     TextPane { scrollbar-gutter: stable; }
     TextPane > Static { width: 1fr; height: auto; padding: 0 1; }
     """
-    BINDINGS = [
-        Binding("j", "scroll_down", "Down", show=False),
-        Binding("k", "scroll_up", "Up", show=False),
-        Binding("g", "scroll_home", "Top", show=False),
-        Binding("G", "scroll_end", "End", show=False),
-    ]
+    BINDINGS = SCROLL_KEYS
 
     def compose(self) -> ComposeResult:
         """One sheet of text."""
