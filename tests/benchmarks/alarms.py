@@ -54,7 +54,7 @@ def published() -> Iterator[Said]:
 def suite() -> Iterator[Said]:
     """Of the planted suite's healthy development runs, whole and cut; those cut have no losses by document."""
     with tempfile.TemporaryDirectory() as folder:
-        for line in record.read(record.RECORDED, "cpu"):
+        for line in (v for subset in plan.BASES for v in record.read(record.RECORDED, subset)):
             if line["plant"]["split"] != plan.DEV or line["plant"]["causes"]:
                 continue
             name, run_dir = line["plant"]["name"], record.unpack(line, Path(folder))
