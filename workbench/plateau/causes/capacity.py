@@ -56,8 +56,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
 
 
 def _exhausted(e: Evidence, n: float | None, tokens: float | None) -> bool:
-    """Whether a model far past 20 tokens a parameter has nearly stopped, on fresh data and at a sound rate."""
-    if not n or not tokens or tokens < 40 * n or e.trend is None or e.trend.gain.high > 0.75 * e.trend.healthy:
+    """Whether a model past 20 tokens a parameter has nearly stopped, on fresh data and at a sound rate."""
+    if not n or not tokens or tokens < 20 * n or e.trend is None or e.trend.gain.high > 0.75 * e.trend.healthy:
         return False
     fresh = e.epochs is not None and e.epochs <= 4 and e.gap is not None and not e.gap.grows
     sound = e.signals.lr_ratio is not None and 1 / 3 <= e.signals.lr_ratio <= 3
@@ -96,6 +96,9 @@ def _rate(e: Evidence, findings: list[Finding], missing: list[str]) -> None:
     elif e.rate.share > 0.7:
         text = f"the learning rate is still at {e.rate.share:.0%} of its peak: annealing comes first"
         findings.append(Finding(text, -1.0, {"lr_share": e.rate.share}))
+    if e.signals.lr_ratio is not None and not 1 / 4 < e.signals.lr_ratio < 4:
+        text = "the peak rate is far from the published optima, which explains it too"
+        findings.append(Finding(text, -1.5, {"lr_ratio": e.signals.lr_ratio}))
 
 
 def larger(e: Evidence) -> dict[str, int]:

@@ -67,6 +67,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, -0.5, {"norm_tail": s.norm_tail}))
     if clip == 0:
         findings.append(Finding("gradients are not clipped", 1.5 if tail else 0.7, {"grad_clip": 0.0}))
+        if e.signals.lr_ratio is not None and e.signals.lr_ratio > 4 and _abrupt(e):
+            findings.append(Finding("nor is so high a rate warmed up to", 1.0))
     elif clip is not None and s.clipped is not None and s.clipped > 0.5:
         text = f"{s.clipped:.0%} of the steps are clipped at {clip:g}"
         findings.append(Finding(text, 0.3, {"clipped": s.clipped, "grad_clip": clip}))
@@ -83,6 +85,12 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     gain = Interval(0.5 * s.blown_up, s.blown_up, 3 * s.blown_up) if s.blown_up > 0 else None
     fix = "Lower the peak learning rate to a third, clip gradients at 1.0, and warm up for longer."
     return Assessment(findings, fix, Action("restart", sets), gain, missing, concern)
+
+
+def _abrupt(e: Evidence) -> bool:
+    """Whether the warm-up takes less than a hundredth of the plan."""
+    warmup, planned = e.facts.number("warmup_steps"), e.facts.number("max_steps")
+    return warmup is not None and planned is not None and warmup < 0.01 * planned
 
 
 def rises_together(e: Evidence) -> str:

@@ -78,6 +78,6 @@ def _weight(ratio: float) -> float:
 
 def _gain(ratio: float) -> Interval:
     """Around the optimum the loss rises with the square of ln(rate) (Li et al. 2025, arXiv 2503.04715: a few hundredths
-    at a factor of four, for large models); small ones lose up to a nat at a factor of six."""
+    at a factor of four, for large models); small ones in short runs lose a nat at a factor of six."""
     square = math.log(ratio) ** 2
-    return Interval(0.01 * square, 0.05 * square, 0.4 * square)
+    return Interval(0.01 * square, 0.1 * square, 0.5 * square)

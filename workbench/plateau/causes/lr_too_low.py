@@ -68,9 +68,12 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     sets: dict[str, object] = {"optim.lr": float(f"{lr * 3:.3g}")} if lr else {}
     known = ratio is not None and ratio < 1 / FAR
     excess = None if e.level.loss is None else e.loss - e.level.loss.mid
-    gain = (
-        Interval(0.2 * excess, 0.7 * excess, 1.2 * excess) if excess is not None and known and excess > 0.05 else None
-    )
+    gain = None
+    if known and excess is not None and excess > 0.05:
+        gain = Interval(0.2 * excess, 0.7 * excess, 1.2 * excess)
+    elif known and ratio is not None and excess is None:
+        square = math.log(ratio) ** 2  # as in lr_too_high; too low a rate costs a short run still more
+        gain = Interval(0.01 * square, 0.2 * square, 0.6 * square)
     fix = "Start again with three times the peak learning rate (ten times, if it is far below the optimum)."
     return Assessment(findings, fix, Action("restart", sets), gain, missing, concern)
 
