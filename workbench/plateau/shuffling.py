@@ -44,6 +44,11 @@ class Shuffling:
         return self.distance is not None and self.distance > max(SURE, 2.5 * (self.distance_se or 0.0))
 
     @property
+    def ordered(self) -> bool:
+        """Both signs at once: what the loss does then is the data's doing, and the evaluations follow what was read."""
+        return self.wanders and self.remembers
+
+    @property
     def remembers(self) -> bool:
         """Whether residuals of the training loss surely last."""
         return self.memory is not None and self.memory > SURE and (self.memory_z or 0.0) > 5

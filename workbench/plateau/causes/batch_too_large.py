@@ -45,8 +45,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     findings += above_expected(e, 0.7)
     measured = s.noise_ratio is not None and s.noise_ratio > 10
     high = e.above
-    far = s.noise_ratio is None and s.batch_ratio is not None and s.batch_ratio > FAR
-    concern = 0.75 if far or (measured and high and e.main_is_heldout) else 0.0
+    far = s.batch_ratio is not None and s.batch_ratio > FAR and (s.noise_ratio is None or s.noise_ratio > 3)
+    concern = 0.85 if far and measured else 0.75 if far or (measured and high and e.main_is_heldout) else 0.0
     accumulate, micro = e.facts.number("grad_accum"), e.facts.number("micro_batch")
     sets: dict[str, object] = {}
     if accumulate and accumulate >= 4:

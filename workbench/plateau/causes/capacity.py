@@ -57,7 +57,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
 
 def _exhausted(e: Evidence, n: float | None, tokens: float | None) -> bool:
     """Whether a model past 20 tokens a parameter has nearly stopped, on fresh data and at a sound rate."""
-    if not n or not tokens or tokens < 20 * n or e.trend is None or e.trend.gain.high > 0.75 * e.trend.healthy:
+    if not n or not tokens or tokens < 20 * n or e.trend is None or e.trend.gain.high > e.trend.healthy:
         return False
     fresh = e.epochs is not None and e.epochs <= 4 and e.gap is not None and not e.gap.grows
     sound = e.signals.lr_ratio is not None and 1 / 3 <= e.signals.lr_ratio <= 3

@@ -58,7 +58,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
             "rise: the text that is read now is another"
         )
         findings.append(Finding(text, 2.5, {"harder": e.stability.harder}))
-    if e.stability.lost or e.noise.restless:
+    if e.stability.lost or (e.noise.restless and not s.ordered):
         findings.append(Finding("the training is unstable, which makes waves too", -2.5))
     if e.epochs is not None and e.epochs > 4 and waves:
         findings.append(Finding(f"{e.epochs:.1f} epochs: the loss steps down at each of them as well", -1.5))

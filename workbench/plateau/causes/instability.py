@@ -53,7 +53,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, 3.0, figures))
     if rose := rises_together(e):
         findings.append(Finding(rose, 2.5))
-    waves = e.signals.waves and not s.lost and not e.noise.restless and verdict.name != DIVERGING
+    ordered = e.shuffling.ordered and not s.lost and s.blown_up <= 0 and verdict.name != DIVERGING
+    waves = ordered or (e.signals.waves and not s.lost and not e.noise.restless and verdict.name != DIVERGING)
     if waves:
         findings.append(Finding("the training loss comes and goes in long waves, as with the data it reads", -6.0))
     if e.signals.dead:
@@ -77,7 +78,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     else:
         missing.append("grad_clip: whether gradients are clipped is unknown")
     seen = e.noise.restless or s.lost >= 3 or s.blown_up > 0 or verdict.name == DIVERGING
-    concern = 0.9 if seen and not waves else 0.0
+    wild = tail and clip == 0 and e.signals.lr_ratio is not None and e.signals.lr_ratio > 4
+    concern = 0.9 if (seen or wild) and not waves else 0.0
     lr = e.facts.number("lr")
     sets: dict[str, object] = {"optim.grad_clip": 1.0}
     if lr:

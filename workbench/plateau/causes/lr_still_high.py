@@ -53,6 +53,9 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(
             Finding("the loss jumps between evaluations: the rate is too high, not only not annealed", -1.5)
         )
+    if e.signals.lr_ratio is not None and e.signals.lr_ratio > 4:
+        text = f"the peak itself is {e.signals.lr_ratio:.2g}× the published optimum: a lower one comes first"
+        findings.append(Finding(text, -2.0, {"lr_ratio": e.signals.lr_ratio}))
     if instability.rises_together(e):
         findings.append(Finding("the loss rises on both sides: the steps are too large, annealed or not", -2.0))
     if e.stability.blown_up > 0:
