@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tests.benchmarks.forecast import LOGS, RUNS, healthy, until
-from tests.benchmarks.planted import score
+from tests.benchmarks.planted import plan, score
 from workbench.plateau.diagnose import Diagnosis, diagnose
 from workbench.runs.facts import Facts, derive, facts_of_log, facts_of_run, override, parse_fact
 from workbench.runs.history import History
@@ -51,7 +51,7 @@ def published() -> Iterator[Said]:
 
 def suite() -> Iterator[Said]:
     """Of the planted suite's healthy development runs, whole and cut; those cut have no losses by document."""
-    for line, run_dir in healthy():
+    for line, run_dir in healthy(*plan.BASES):
         name, last = line["plant"]["name"], max(e["step"] for e in line["events"] if "step" in e)
         for cut in CUTS:
             kept = [e for e in line["events"] if e.get("step", 0) <= cut * last]

@@ -70,7 +70,7 @@ def forecasts(names: tuple[str, ...] = tuple(RUNS)) -> Iterator[Forecast]:
 
 def small() -> Iterator[Forecast]:
     """The same of the planted suite's healthy development runs: a few hundred steps of 0.03M to 0.5M parameters."""
-    for line, run_dir in healthy():
+    for line, run_dir in healthy("cpu"):
         if line["plant"]["of"]:
             continue
         name, last = line["plant"]["name"], max(e.get("step", 0) for e in line["events"])
@@ -81,10 +81,10 @@ def small() -> Iterator[Forecast]:
                 yield Forecast(name, cut, loss["low"], loss["mid"], loss["high"], labels.final(line))
 
 
-def healthy() -> Iterator[tuple[dict[str, Any], Path]]:
+def healthy(*subsets: str) -> Iterator[tuple[dict[str, Any], Path]]:
     """The planted suite's healthy development runs as recorded, each with a run directory that lasts as it does."""
     with tempfile.TemporaryDirectory() as folder:
-        for line in record.read(record.RECORDED, "cpu"):
+        for line in (v for subset in subsets for v in record.read(record.RECORDED, subset)):
             if line["plant"]["split"] == plan.DEV and not line["plant"]["causes"]:
                 yield line, record.unpack(line, Path(folder))
 

@@ -131,6 +131,20 @@ def test_scores_count_ranks_alarms_and_probabilities() -> None:
     assert found["brier"] == pytest.approx(expected, abs=1e-3)
 
 
+@pytest.mark.parametrize("subset", list(plan.BASES))
+def test_causes_of_development_runs_are_named_and_healthy_ones_left_in_peace(subset: str, tmp_path: Path) -> None:
+    lines = {v["plant"]["name"]: v for v in record.read(record.RECORDED, subset) if v["plant"]["split"] == plan.DEV}
+    scored = [
+        score.explained(v, record.unpack(v, tmp_path), False, None)
+        for v in lines.values()
+        if labels.stands(v, lines)[0]
+    ]
+    planted, healthy = [s for s in scored if s.causes], [s for s in scored if not s.causes]
+    assert len(planted) >= 15 and len(healthy) >= 12
+    assert sum(s.hit(1) for s in planted) >= 0.85 * len(planted)
+    assert not [s.name for s in healthy if s.named]
+
+
 def test_the_explainer_cannot_read_the_suite() -> None:
     for file in Path(str(workbench.__file__)).parent.rglob("*.py"):
         text = file.read_text()

@@ -25,6 +25,7 @@ from workbench.runs.history import FloatArray, History
 VOCABULARY = 50304  # GPT-2's, where a run does not say its own
 _BLOCKS = 40
 MUON = (0.005, 0.04)  # rates around those published, of an optimiser that scales its updates as the engine does
+FREQUENCIES = 0.65  # of ln V: about where a model stands that knows how often each token occurs, and little else
 WAVE = 0.12  # nats; shuffled published runs stay below 0.04
 
 
@@ -41,6 +42,10 @@ class Signals:
         noise_tokens: the newest gradient noise scale, tokens.
         drift: largest departure of a fortieth of the run's training loss from its neighbours, nats; drift_z: all of
             them, as a multiple of what shuffled data would show; turns: how often it stood above and below, the lesser.
+        slow_start: share of the run behind its warm-up until the loss had come down to ``FREQUENCIES`` of the untrained
+            model's; None where the untrained loss is unknown, or it never came so far.
+        moved: sum of the learning rate over the steps: how far Adam or Muon can have moved a weight; None where the
+            untrained loss is unknown (a model that was trained before has not far to go).
         dropout_cost: training loss as trained less the loss on seen documents (dropout off), nats; its error.
     """
 
@@ -57,6 +62,8 @@ class Signals:
     drift: float | None = None
     drift_z: float | None = None
     turns: int = 0
+    slow_start: float | None = None
+    moved: float | None = None
     dropout_cost: float | None = None
     dropout_cost_se: float | None = None
 
@@ -103,6 +110,8 @@ def measure(history: History, facts: Facts, main: Curve, train: Curve, lr: Rate 
         drift=drift,
         drift_z=drift_z,
         turns=turns,
+        slow_start=None if initial is None else _slow_start(train if len(train) > len(main) else main, initial, warm),
+        moved=None if initial is None or lr is None else _moved(history, lr),
         dropout_cost=cost,
         dropout_cost_se=cost_se,
     )
@@ -114,6 +123,24 @@ def _initial(main: Curve, train: Curve) -> float | None:
         if len(curve) and curve.step[0] <= 1 and math.log(26) < curve.loss[0] < math.log(2.6e5):
             return float(curve.loss[0])
     return None
+
+
+def _slow_start(curve: Curve, initial: float, warm: float) -> float | None:
+    """Frequencies of tokens are learnt first (Belrose et al. 2024, arXiv 2402.04362), and by every model."""
+    part = curve.between(1, math.inf)
+    if len(part) < 10:
+        return None
+    smooth = np.minimum.accumulate(np.convolve(part.loss, np.ones(3) / 3, mode="valid"))
+    below = np.flatnonzero(smooth < FREQUENCIES * initial)
+    return max(float(part.step[below[0] + 1]) - warm, 0.0) / float(part.step[-1]) if len(below) else None
+
+
+def _moved(history: History, lr: Rate) -> float:
+    """An update of Adam is about as large as the rate in each weight (Kingma & Ba 2015, section 2.1); rates between
+    the logged ones by the trapezoidal rule."""
+    steps = np.concatenate([[0.0], lr.steps, [float(history.step)]])
+    values = np.concatenate([[lr.values[0]], lr.values, [lr.values[-1]]])
+    return float(np.trapezoid(values, steps))
 
 
 def _gradients(history: History, warm: float) -> tuple[float | None, float | None]:

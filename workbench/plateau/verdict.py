@@ -124,6 +124,8 @@ def _annealed_on_plan(e: Evidence) -> bool:
 def trend_before(e: Evidence, step: float) -> Trend | None:
     """The trend as it would have been measured at an earlier step."""
     part = e.main.between(max(e.warm, 0.4 * step, 1), step)
+    if len(part) < MIN_EVALS and e.gap is not None and abs(e.gap.growth) < 0.3:
+        part = e.train.between(max(e.warm, 0.4 * step, 1), step)  # of so early a time the training loss alone is told
     if len(part) < MIN_EVALS or e.trend is None:
         return None
     return measure_trend(part, Documents(None, ""), e.noise, (e.trend.healthy, e.trend.basis))

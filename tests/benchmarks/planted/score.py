@@ -153,7 +153,9 @@ def _score(subset: str, split: str, lines: dict[str, dict[str, Any]], folder: Pa
     for line in kept:
         run_dir = record.unpack(line, folder / subset)
         twin = lines.get(line["plant"]["twin"])
-        truth = None if twin is None else labels.final(line) - labels.final(twin)
+        # A mixture's difference is that of both its causes: neither's gain alone can be held against it.
+        single = twin is not None and len(line["plant"]["causes"]) == 1
+        truth = labels.final(line) - labels.final(twin) if single and twin is not None else None
         by["config given"].append(explained(line, run_dir, False, truth))
         by["log only"].append(explained(line, run_dir, True, truth))
         by["threshold rules"].append(threshold_rules(line))

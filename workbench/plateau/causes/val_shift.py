@@ -78,7 +78,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, -2.0, {"growth": gap.growth}))
     if e.epochs is not None and e.epochs > 10:
         findings.append(Finding(f"{e.epochs:.1f} epochs explain a gap as well", -1.0, {"epochs": e.epochs}))
-    concern = 0.8 if shifted else 0.0
+    early = e.epochs is None and gap.from_the_first and gap.at_first is not None and gap.at_first > 0.4
+    concern = 0.8 if shifted or early else 0.0
     gain = Interval(0.5 * gap.now, 0.8 * gap.now, gap.now) if shifted else None
     return Assessment(findings, fix, action, gain, missing, concern)
 
