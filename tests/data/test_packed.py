@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import packed, packing
+from data import packing
 from data.encoding import load
 from data.files import ShardError, identify
+from data.pack import token_dtype
 from data.packed import Pack, inputs, pack_shard, pack_shards
 
 documents = st.one_of(
@@ -49,8 +50,8 @@ def test_a_pack_gives_back_every_document(texts: list[str | None]) -> None:
 
 
 def test_dtype_follows_the_vocabulary() -> None:
-    assert packed.token_dtype(50257) == np.uint16 and packed.token_dtype(65536) == np.uint16
-    assert packed.token_dtype(65537) == np.uint32 and packed.token_dtype(200_019) == np.uint32
+    assert token_dtype(50257) == np.uint16 and token_dtype(65536) == np.uint16
+    assert token_dtype(65537) == np.uint32 and token_dtype(200_019) == np.uint32
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])

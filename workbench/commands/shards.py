@@ -92,7 +92,8 @@ def pack(args: argparse.Namespace) -> int:
     from data.catalogue import Catalogue, FileProblem
     from data.choose import HELD_OUT, TRAIN, choose
     from data.files import ShardError
-    from data.packed import SUFFIX, default_cache, find_packs, pack_shards
+    from data.pack import SUFFIX
+    from data.packed import default_cache, find_packs, pack_shards
     from data.packing import write_subset
 
     if not args.output:
