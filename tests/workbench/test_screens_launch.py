@@ -11,13 +11,14 @@ import pytest
 from textual.widgets import Input, Static
 
 from engine import process
-from engine.config import PRESETS, SECTIONS, fields_of, load
-from engine.plan import flops_per_token
+from engine.config import PRESETS, SECTIONS, fields_of, load, resolve
+from engine.plan import flops_per_token, plan
 from tests.workbench.conftest import Wait
 from tests.workbench.folders import make_run
 from workbench.app import GptbenchApp
 from workbench.runs import launch
 from workbench.runs.machine import Machine
+from workbench.screens.forecast import forecast
 from workbench.screens.options import MAIN, Options, help_of, text_of, value_of
 from workbench.widgets.format import duration
 from workbench.widgets.preflight import Preflight
@@ -43,6 +44,25 @@ async def test_the_preflight_says_what_the_plan_implies(shards: Path, until: Wai
         assert "epochs over" in preflight(app)  # the planner's warning
         await pilot.press("p")
         await until(pilot, lambda: "40.6M" in preflight(app))  # seed-40m: 40 560 000 parameters
+
+
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        ([], ""),
+        (["optim.lr=6e-2"], "optim.lr 0.06 is 31× the published optimum for adamw"),
+        (["optim.lr=3e-5", "schedule.min_lr=0"], "optim.lr 3e-05 is 1/21 of the published optimum for adamw"),
+        (["train.grad_accum=160", "train.max_steps=100"], "a smaller batch makes more steps"),
+        (["model.dropout=0.3"], "model.dropout 0.3 at 1.0 epochs: text read so seldom needs none"),
+    ],
+)
+def test_settings_that_the_explainer_would_name_are_warned_of_before_the_run(sets: list[str], said: str) -> None:
+    base = ["model.preset=gpt2-124m", "train.micro_batch=64", "train.max_steps=20000"]
+    c = resolve(sets=[*base, *sets])
+    tokens = c.tokens_per_step * c.train.max_steps
+    p = plan(c, train_tokens=tokens, unique_tokens=tokens)
+    found = [w for w in forecast(c, p, None).warnings if "published" in w or "dropout" in w]
+    assert (len(found) == 1 and said in found[0]) if said else not found
 
 
 async def test_an_option_is_checked_while_it_is_typed(shards: Path, until: Wait) -> None:

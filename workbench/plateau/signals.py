@@ -92,7 +92,7 @@ def measure(history: History, facts: Facts, main: Curve, train: Curve, lr: Rate 
     batch, noise = facts.number("tokens_per_step"), _noise_scale(history)
     planned = facts.number("max_steps")
     tokens = batch * planned if batch and planned else facts.number("tokens_seen")
-    optimum = 0.58 * tokens**0.571 if tokens else None
+    optimum = batch_optimum(tokens) if tokens else None
     drift, drift_z, turns = _drift(train, warm)
     cost, cost_se = _dropout_cost(history, train, warm)
     initial = _initial(main, train)
@@ -162,15 +162,33 @@ def _lr_ratio(facts: Facts, lr: Rate | None, tokens: float | None) -> float | No
     """None as well for optimisers that nothing was published on, and for rates logged as a share of the peak."""
     peak = facts.number("lr") or (lr.peak if lr is not None and lr.peak < 0.5 else None)
     parameters = facts.number("parameters")
-    if peak and facts.text("optimizer") == "muon" and facts.source("optimizer") == "config.toml":
-        return peak / MUON[1] if peak > MUON[1] else peak / MUON[0] if peak < MUON[0] else 1.0
-    if not peak or not parameters or facts.text("optimizer") not in (None, "adamw", "adam"):
+    optimiser = facts.text("optimizer")
+    if not peak or (optimiser == "muon" and facts.source("optimizer") != "config.toml"):
         return None
-    optima = [0.003239 - 0.0001395 * math.log(min(parameters, 1e10))]
-    if tokens:
-        optima.append(1.79 * parameters**-0.713 * tokens**0.307)
-    low, high = min(optima), max(optima)
+    return rate_ratio(peak, parameters, tokens, optimiser)
+
+
+def rate_ratio(peak: float, parameters: float | None, tokens: float | None, optimiser: str | None) -> float | None:
+    """A peak rate over the published optima: above 1 over the higher one, below 1 under the lower one, else 1.
+
+    For AdamW Kaplan et al. 2020 (equation D.1) and, where the tokens are known, Li et al. 2025 (arXiv 2503.04715); for
+    this engine's Muon the rates around those published. None for other optimisers, or without the parameters.
+    """
+    if optimiser == "muon":
+        low, high = MUON
+    elif parameters and optimiser in (None, "adamw", "adam"):
+        optima = [0.003239 - 0.0001395 * math.log(min(parameters, 1e10))]
+        if tokens:
+            optima.append(1.79 * parameters**-0.713 * tokens**0.307)
+        low, high = min(optima), max(optima)
+    else:
+        return None
     return peak / high if peak > high else peak / low if peak < low else 1.0
+
+
+def batch_optimum(tokens: float) -> float:
+    """Tokens of a step that suit so many tokens in all (Li et al. 2025, arXiv 2503.04715)."""
+    return float(0.58 * tokens**0.571)
 
 
 def _drift(train: Curve, warm: float) -> tuple[float | None, float | None, int]:
