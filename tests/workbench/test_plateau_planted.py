@@ -143,6 +143,9 @@ def test_causes_of_development_runs_are_named_and_healthy_ones_left_in_peace(sub
     assert len(planted) >= 15 and len(healthy) >= 12
     assert sum(s.hit(1) for s in planted) >= 0.85 * len(planted)
     assert not [s.name for s in healthy if s.named]
+    logs = [score.as_log(lines[s.name], tmp_path / s.name) for s in scored]
+    assert sum(s.hit(1) for s in logs if s.causes) >= 0.7 * len(planted)
+    assert not [s.name for s in logs if s.named and not s.causes]
 
 
 def test_the_explainer_cannot_read_the_suite() -> None:
