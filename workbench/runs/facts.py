@@ -298,7 +298,7 @@ def _from_config(facts: Facts, c: config.Config) -> None:
             values["cooldown_steps"] = c.cooldown_steps
     if c.train.epochs is None:  # else the start event says the steps
         values["max_steps"] = c.train.max_steps
-    if c.schedule.decay_steps is not None and c.schedule.kind in ("cosine", "linear"):
+    if c.schedule.decay_steps is not None and c.schedule.kind != "constant":
         values["decay_steps"] = c.schedule.decay_steps
     for key, value in values.items():
         facts.default(key, value, "config.toml")

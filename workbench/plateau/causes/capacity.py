@@ -59,8 +59,8 @@ def _exhausted(e: Evidence, n: float | None, tokens: float | None) -> bool:
     """Whether a model past 20 tokens a parameter has nearly stopped, on fresh data and at a sound rate."""
     if not n or not tokens or tokens < 20 * n or e.trend is None or e.trend.gain.high > e.trend.healthy:
         return False
-    fresh = e.epochs is not None and e.epochs <= 4 and e.gap is not None and not e.gap.grows
-    sound = e.signals.lr_ratio is not None and 1 / 3 <= e.signals.lr_ratio <= 3
+    fresh = e.epochs is not None and e.epochs <= 4 and e.gap is not None and e.gap.growth < 0.1
+    sound = e.signals.lr_ratio is None or 1 / 3 <= e.signals.lr_ratio <= 3
     idle = e.rate is None or (e.rate.floor_since is not None and e.rate.floor_since < 0.8 * e.step)
     return fresh and sound and not idle and not e.noise.restless and e.stability.blown_up <= 0
 

@@ -6,6 +6,7 @@ Told by robust deviations from a running median, and by what clipping does (nano
 from __future__ import annotations
 
 from workbench.plateau.cause import Action, Assessment, Finding
+from workbench.plateau.causes import dead_gradients
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
@@ -57,7 +58,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     waves = ordered or (e.signals.waves and not s.lost and not e.noise.restless and verdict.name != DIVERGING)
     if waves:
         findings.append(Finding("the training loss comes and goes in long waves, as with the data it reads", -6.0))
-    if e.signals.dead:
+    if e.signals.dead or dead_gradients.same_for_all(e) is not None:
         findings.append(Finding("the gradients are gone: nothing moves any more", -6.0))
     clip = e.facts.number("grad_clip")
     if tail and s.norm_tail is not None:

@@ -44,7 +44,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         if visible:
             findings.append(Finding(text, 2.5, figures))
         elif cost + 2 * se < 0.1:
-            findings.append(Finding(text, -2.0, figures))
+            # Both are of different documents: that strong dropout costs nothing is hardly believed.
+            findings.append(Finding(text, -0.5 if (dropout or 0.0) >= 0.2 else -2.0, figures))
     gap = e.gap
     if gap is not None and gap.grows and gap.growth > 0.1:
         text = f"training text is learnt {gap.growth:.2f} better than held-out text: there is something to regularise"
