@@ -22,7 +22,7 @@ from workbench.plateau.diagnose import Diagnosis, diagnose
 from workbench.plateau.evidence import Gap
 from workbench.plateau.order import ORDER
 from workbench.plateau.report import report_lines
-from workbench.runs.facts import facts_of_log
+from workbench.runs.facts import Fact, Facts, facts_of_log
 from workbench.runs.history import STEP_FIELDS, History
 from workbench.runs.importers.read import LogReader, read_history
 
@@ -296,6 +296,21 @@ def test_a_log_alone_shows_a_rate_that_moved_nothing() -> None:
     d = explain(replace(run, extra=at, heldout_extra=at))
     assert [c.id for c in d.probable] == ["lr_too_low"]
     assert p(explain(run), "lr_too_low") < 0.2
+
+
+def test_a_model_that_was_trained_before_is_not_held_against_rates_from_scratch() -> None:
+    """A fine-tuning log: GPT-2's loss from the first step on, at a rate far below that of pre-training."""
+    made = History()
+    for step in range(1, 601):
+        made.apply({"event": "step", "step": step, "loss": 3.3 - 0.05 * math.log(step), "lr": 3e-5 * (1 - step / 700)})
+        if step % 30 == 0:
+            made.apply({"event": "eval", "step": step, "split": "heldout", "loss": 3.31 - 0.05 * math.log(step)})
+    facts = Facts({"parameters": Fact(124_000_000, "given"), "optimizer": Fact("adamw", "given")})
+    d = diagnose(made, facts)
+    assert d.evidence.signals.trained_before and d.evidence.signals.lr_ratio is None
+    assert p(d, "lr_too_low") < 0.2
+    # The same loss of a small model may be of single characters: nothing says that it was trained before.
+    assert not diagnose(made, Facts()).evidence.signals.trained_before
 
 
 def test_broken_data() -> None:

@@ -25,6 +25,7 @@ from workbench.runs.history import FloatArray, History
 VOCABULARY = 50304  # GPT-2's, where a run does not say its own
 _BLOCKS = 40
 MUON = (0.005, 0.04)  # rates around those published, of an optimiser that scales its updates as the engine does
+SCRATCH = 0.6  # of ln V: a first loss below is none of a model that knows nothing
 FREQUENCIES = 0.65  # of ln V: about where a model stands that knows how often each token occurs, and little else
 WAVE = 0.12  # nats; shuffled published runs stay below 0.04
 
@@ -36,6 +37,8 @@ class Signals:
     Attributes:
         log_vocab: ln of the vocabulary: the loss of guessing; vocab_known: whether the run stated it.
         initial: loss of the untrained model, which is about that; None where no loss of the first step is told.
+        trained_before: the first losses lie far below guessing: the weights come from an earlier training, of which
+            nothing is known here; published optima and what is learnt first are those of training from scratch.
         grad_early, grad_now: median gradient norm of the first and of the newest tenth behind the warm-up.
         lr_ratio: peak rate over the published optima: above 1 over the higher one, below 1 under the lower one.
         batch: tokens of a step; batch_ratio: over the published optimum; noise_ratio: over the measured noise scale.
@@ -52,6 +55,7 @@ class Signals:
     log_vocab: float
     vocab_known: bool
     initial: float | None = None
+    trained_before: bool = False
     grad_early: float | None = None
     grad_now: float | None = None
     lr_ratio: float | None = None
@@ -95,14 +99,16 @@ def measure(history: History, facts: Facts, main: Curve, train: Curve, lr: Rate 
     optimum = batch_optimum(tokens) if tokens else None
     drift, drift_z, turns = _drift(train, warm)
     cost, cost_se = _dropout_cost(history, train, warm)
-    initial = _initial(main, train)
+    before = _trained_before(main, train, vocabulary, facts.number("parameters"))
+    initial = None if before else _initial(main, train)
     return Signals(
         log_vocab=math.log(max(vocabulary, 2)) if vocabulary else initial or math.log(VOCABULARY),
         vocab_known=vocabulary is not None,
         initial=initial,
         grad_early=early,
         grad_now=now,
-        lr_ratio=_lr_ratio(facts, lr, tokens),
+        trained_before=before,
+        lr_ratio=None if before else _lr_ratio(facts, lr, tokens),
         batch=batch,
         batch_ratio=batch / optimum if batch and optimum else None,
         noise_ratio=batch / noise if batch and noise else None,
@@ -115,6 +121,13 @@ def measure(history: History, facts: Facts, main: Curve, train: Curve, lr: Rate 
         dropout_cost=cost,
         dropout_cost_se=cost_se,
     )
+
+
+def _trained_before(main: Curve, train: Curve, vocabulary: float | None, parameters: float | None) -> bool:
+    """By a vocabulary that is known, or, of a model too large for single characters, taken for one of subwords."""
+    known = vocabulary or (VOCABULARY if parameters is not None and parameters > 3e7 else None)
+    first = [c.loss[0] for c in (main, train) if len(c) and c.step[0] <= max(10, 0.002 * c.step[-1])]
+    return known is not None and bool(first) and float(max(first)) < SCRATCH * math.log(known)
 
 
 def _initial(main: Curve, train: Curve) -> float | None:

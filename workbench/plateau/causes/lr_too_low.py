@@ -42,6 +42,9 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
             text = "the peak rate is not below a third of the published optima for its optimiser"
         weight = -3.5 if ratio > 1 / 3 else _weight(ratio)
         findings.append(Finding(text, weight, {"lr_ratio": ratio}))
+    if e.signals.trained_before:
+        text = "the first losses are those of a model trained before, which low rates suit"
+        findings.append(Finding(text, -2.0))
     findings += above_expected(e, 1.0)
     if e.trend is not None and e.trend.gain.low > 1.5 * e.trend.healthy and e.step > 3 * e.warm:
         text = (
