@@ -34,6 +34,7 @@ _LOG_LINES = 500
 _SAMPLES = 60
 _PATIENCE = 0.7  # seconds between two pictures of a run that is still being read
 _ASK = 1.0  # seconds: a thread that is not told to end would keep a closed workbench from ending
+_SILENT = 2.0  # seconds, at most, between looks at what changes though no event tells of it: death, a full disk
 
 
 @dataclass
@@ -137,6 +138,10 @@ class RunFeed(Background):
         self._probing = ""
         self._probed = False  # a probe was seen at work
         self._reported = -_PATIENCE
+        self._weighed: tuple[object, ...] = ()  # what status and gauges were last made of, and when
+        self._weighed_at = -_SILENT
+        self._state = ""
+        self._found: list[Message] = []  # to be posted
 
     def want(self, name: str, request: Request | None) -> None:
         """Draw this chart from now on, in this size; None: no longer."""
@@ -179,12 +184,8 @@ class RunFeed(Background):
             return
         self._reported = time.monotonic()
         history = follower.history if look is None else look.history
-        state = state_of(self.run_dir, history)
         reading = follower.offset / look.size if look else None
-        new = status(history, self.run_dir.name, state, reading, self.clock())
-        if new != self._status:
-            self._status = new
-            self.post(StatusChanged(self.run_dir, new))
+        self._weigh(history, reading)
         with self._lock:
             requests = dict(self._requests)
         for name, request in requests.items():
@@ -193,21 +194,37 @@ class RunFeed(Background):
                 self._drawn[name] = drawn
                 axes = self._axes.setdefault(name, Axes())
                 rows = draw(request, history, axes)
-                self.post(FigureDrawn(self.run_dir, name, rows, axes.shown, axes.whole))
+                self._found.append(FigureDrawn(self.run_dir, name, rows, axes.shown, axes.whole))
         self._read_log(follower)
         newest = history.samples[-_SAMPLES:]
         if newest != self._sampled:
             self._sampled = newest
-            self.post(Sampled(self.run_dir, newest))
-        gauges_now = gauges(history, self.run_dir, state)
-        if gauges_now != self._gauges:
-            self._gauges = gauges_now
-            self.post(MachineSeen(self.run_dir, gauges_now))
+            self._found.append(Sampled(self.run_dir, newest))
         self._look_at_probe()
-        evaluations = (sum(len(columns) for columns in history.evals.values()), state)
+        evaluations = (sum(len(columns) for columns in history.evals.values()), self._state)
         if caught_up and (self._explain or (evaluations != self._explained and evaluations[0])):
             self._explained, self._explain = evaluations, False
-            self.post(Evaluated(self.run_dir, snapshot(history)))
+            self._found.append(Evaluated(self.run_dir, snapshot(history)))
+        found, self._found = self._found, []  # all at once: one repaint, not one for each
+        for message in found:
+            self.post(message)
+
+    def _weigh(self, history: History, reading: float | None) -> None:
+        """Post status and gauges if they are others; made anew when there are events, else now and then."""
+        made_of, now = (history, history.version, reading), time.monotonic()
+        if made_of == self._weighed and now < self._weighed_at + min(_SILENT, 4 * self.interval):
+            return
+        self._weighed, self._weighed_at = made_of, now
+        self._state = state_of(self.run_dir, history)
+        new = status(history, self.run_dir.name, self._state, reading, self.clock())
+        # Compared as text: what is not known is NaN, which equals nothing, and would be painted anew at each look.
+        if repr(new) != repr(self._status):
+            self._status = new
+            self._found.append(StatusChanged(self.run_dir, new))
+        gauges_now = gauges(history, self.run_dir, self._state)
+        if repr(gauges_now) != repr(self._gauges):
+            self._gauges = gauges_now
+            self._found.append(MachineSeen(self.run_dir, gauges_now))
 
     def _look_at_probe(self) -> None:
         """Tell how far a probe is; once it has ended, have the run explained anew."""
@@ -224,7 +241,7 @@ class RunFeed(Background):
         text = "" if progress is None else str(progress)
         if text != self._probing or failure:
             self._probing = text
-            self.post(Probing(self.run_dir, text, failure))
+            self._found.append(Probing(self.run_dir, text, failure))
 
     def _read_log(self, follower: Follower) -> None:
         try:
@@ -233,7 +250,7 @@ class RunFeed(Background):
             return
         if (stat.st_size, stat.st_mtime_ns) != self._log:
             self._log = (stat.st_size, stat.st_mtime_ns)
-            self.post(LogChanged(self.run_dir, follower.log_tail(_LOG_LINES)))
+            self._found.append(LogChanged(self.run_dir, follower.log_tail(_LOG_LINES)))
 
 
 def snapshot(history: History) -> History:
