@@ -17,7 +17,7 @@ from typing import Any
 from textual.message import Message
 
 from workbench.plot import Limits, Row
-from workbench.runs.follow import Follower
+from workbench.runs.follow import Follower, give_back
 from workbench.runs.glance import Glance
 from workbench.runs.history import History
 from workbench.runs.launch import LOG_NAME
@@ -34,6 +34,7 @@ _LOG_LINES = 500
 _SAMPLES = 60
 _PATIENCE = 0.7  # seconds between two pictures of a run that is still being read
 _ASK = 1.0  # seconds: a thread that is not told to end would keep a closed workbench from ending
+_LONG, _GIVE_BACK = 1 << 14, 5.0  # steps of a run whose pictures take memory; seconds until it is given back
 _SILENT = 2.0  # seconds, at most, between looks at what changes though no event tells of it: death, a full disk
 
 
@@ -86,10 +87,14 @@ class MachineSeen(Message):
 
 @dataclass
 class Evaluated(Message):
-    """There is something new to explain; the history is the receiver's own copy."""
+    """There is something new to explain; the history is the receiver's own copy.
+
+    Whoever explains it empties the list: Textual keeps the newest workers that ended, and with them what they were
+    given, 20 MiB for a run of a million steps.
+    """
 
     run_dir: Path
-    history: History
+    history: list[History]
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, Evaluated)
@@ -165,7 +170,7 @@ class RunFeed(Background):
     def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Follow until ``end``, or until ``cancelled`` says yes (asked at least once a second)."""
         follower = Follower(self.run_dir)
-        look = follower.glance()
+        look, given_back = follower.glance(), time.monotonic()
         if look is not None:
             self._report(follower, look)
         while not (self._ended or cancelled()):
@@ -174,6 +179,9 @@ class RunFeed(Background):
                 more = follower.poll(_BYTES)
                 look = look if more else None
                 self._report(follower, look, caught_up=not more)
+                if more and len(follower.history.steps) >= _LONG and time.monotonic() > given_back + _GIVE_BACK:
+                    given_back = time.monotonic()
+                    give_back()
             if not more:
                 self._wake.wait(_ASK if self._paused else min(_ASK, self.interval))
             self._wake.clear()
@@ -204,7 +212,7 @@ class RunFeed(Background):
         evaluations = (sum(len(columns) for columns in history.evals.values()), self._state)
         if caught_up and (self._explain or (evaluations != self._explained and evaluations[0])):
             self._explained, self._explain = evaluations, False
-            self._found.append(Evaluated(self.run_dir, snapshot(history)))
+            self._found.append(Evaluated(self.run_dir, [snapshot(history)]))
         found, self._found = self._found, []  # all at once: one repaint, not one for each
         for message in found:
             self.post(message)

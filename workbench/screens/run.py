@@ -286,7 +286,7 @@ class RunScreen(CauseKeys, PaneKeys):
     @work(thread=True, group="diagnose", exclusive=True, exit_on_error=False)
     def _diagnose(self, message: Evaluated) -> None:
         try:
-            answer = lookout.explain(message.run_dir, message.history)
+            answer = lookout.explain(message.run_dir, message.history.pop())
         except Exception as error:  # an explanation that fails must not take the charts with it
             self.post_message(Done(f"no explanation: {error}", wrong=True))
             return
