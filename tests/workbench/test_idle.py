@@ -163,7 +163,8 @@ async def test_an_explained_run_leaves_no_copy_of_its_history(
     run_dir = make_run(here / "runs", steps=300)
     app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
     async with app.run_test(size=(120, 36)) as pilot:
-        assert isinstance(screen := app.screen, run_screen.RunScreen)
+        screen = app.screen
+        assert isinstance(screen, run_screen.RunScreen)
         pane = screen.query_one(PlateauPane)
         for more in range(3):
             pane.diagnosis = None

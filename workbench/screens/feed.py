@@ -170,7 +170,7 @@ class RunFeed(Background):
     def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Follow until ``end``, or until ``cancelled`` says yes (asked at least once a second)."""
         follower = Follower(self.run_dir)
-        look, given_back = follower.glance(), time.monotonic()
+        look, left, given_back = follower.glance(), False, time.monotonic()
         if look is not None:
             self._report(follower, look)
         while not (self._ended or cancelled()):
@@ -179,8 +179,9 @@ class RunFeed(Background):
                 more = follower.poll(_BYTES)
                 look = look if more else None
                 self._report(follower, look, caught_up=not more)
-                if more and len(follower.history.steps) >= _LONG and time.monotonic() > given_back + _GIVE_BACK:
-                    given_back = time.monotonic()
+                left = left or (more and len(follower.history.steps) >= _LONG)
+                if left and time.monotonic() > given_back + _GIVE_BACK:
+                    left, given_back = False, time.monotonic()
                     give_back()
             if not more:
                 self._wake.wait(_ASK if self._paused else min(_ASK, self.interval))
