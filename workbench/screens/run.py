@@ -172,7 +172,6 @@ class RunScreen(CauseKeys, PaneKeys):
     @on(Probing)
     def _probing(self, message: Probing) -> None:
         if self._is_open(message.run_dir):
-            self.query_one(PlateauPane).tell(message.text)
             self.query_one(RunHeader).probing = message.text
             if message.failure:
                 self.say(message.failure, wrong=True)

@@ -57,7 +57,6 @@ class PlateauPane(VerticalScroll, can_focus=True):
         super().__init__(id=id, classes=classes)
         self.hint = hint
         self.diagnosis: Mapping[str, Any] | None = None
-        self.probing = ""  # how far a probe is
         self.cursor = ""  # id of the cause under the cursor
         self._toggled: set[str] = set()  # causes whose state enter has changed
         self._begins: dict[str, tuple[int, int]] = {}  # first line of each cause, and the one behind its last
@@ -74,19 +73,13 @@ class PlateauPane(VerticalScroll, can_focus=True):
     def show(self, diagnosis: Mapping[str, Any] | None) -> None:
         """Show another diagnosis, or the hint again."""
         if diagnosis is None:
-            self.cursor, self.probing = "", ""
+            self.cursor = ""
             self._toggled.clear()
         self.diagnosis = diagnosis
         names = [str(c.get("id")) for c in likely(diagnosis or {})]
         if self.cursor not in names:
             self.cursor = names[0] if names else ""
         self._lay_out()
-
-    def tell(self, probing: str) -> None:
-        """Say how far a probe is; "" once none is under way."""
-        if probing != self.probing:
-            self.probing = probing
-            self._lay_out()
 
     def on_resize(self) -> None:
         """Wrap anew."""
@@ -140,11 +133,9 @@ class PlateauPane(VerticalScroll, can_focus=True):
         sheet = self.query_one(Static)
         self._begins = {}
         if self.diagnosis is None:
-            hint = [Content.styled(text, "$text-muted") for text in (self.probing, self.hint) if text]
-            sheet.update(Content("\n").join(hint))
+            sheet.update(Content.styled(self.hint, "$text-muted"))
             return
-        shown = list(_wrapped("", self.probing, width, "bold $text-accent"))
-        shown += lines(self.diagnosis, width, self.cursor, self._toggled, self._begins, len(shown))
+        shown = lines(self.diagnosis, width, self.cursor, self._toggled, self._begins)
         sheet.update(Content("\n").join(shown))
 
 
@@ -184,14 +175,13 @@ def lines(
     cursor: str | None = None,
     toggled: Container[str] = (),
     begins: dict[str, tuple[int, int]] | None = None,
-    above: int = 0,
 ) -> list[Content]:
     """The diagnosis, wrapped to ``width``.
 
     Args:
         cursor: the cause under it; None: no cursor, and every cause open.
         toggled: causes that are not as they are by themselves (open: the likeliest, if it is probable).
-        begins: takes the first line of each cause, and the one behind its last, ``above`` lines further down.
+        begins: takes the first line of each cause, and the one behind its last.
     """
     shown: list[Content] = []
     if diagnosis.get("tldr") and diagnosis["tldr"] != diagnosis.get("why_verdict"):
@@ -212,7 +202,7 @@ def lines(
         first = len(shown)
         shown += _cause(cause, width, is_open, None if cursor is None else name == cursor)
         if begins is not None:
-            begins[name] = above + first, above + len(shown)
+            begins[name] = first, len(shown)
     shown += _advice(diagnosis, width)
     shown += _table(diagnosis, width)
     if missing := diagnosis.get("missing") or []:
