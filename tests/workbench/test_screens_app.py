@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from textual.widgets import Footer
+from textual.widgets import Footer, Static
 from textual.widgets._footer import FooterKey
 
 from tests.workbench.conftest import Wait
@@ -52,6 +52,16 @@ async def test_help_lists_every_key_of_the_table(runs: Path) -> None:
             assert f"{key.display} " in sheet and key.help in sheet
         await pilot.press("escape")
         assert not isinstance(app.screen, HelpScreen)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (50, 16)])
+async def test_what_helps_further_lines_hold_stands_below_its_text(runs: Path, size: tuple[int, int]) -> None:
+    app = GptbenchApp(runs)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause(0.3)
+        sheet = app.screen.query_one("#help-sheet", Static)
+        assert sheet.size.height == len(str(sheet.content).split("\n"))  # nothing is wrapped a second time
 
 
 @pytest.mark.parametrize("mode", ["data", "launch", "run", "runs"])
