@@ -178,3 +178,19 @@ async def test_an_explained_run_leaves_no_copy_of_its_history(
         assert screen.feed is not None
         copies = [one for one in gc.get_objects() if isinstance(one, History) and one.step >= 301]
         assert len(copies) == 1  # the feed's own
+
+
+def test_who_comes_back_is_told_the_state_at_once(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, steps=100)
+    states: list[str] = []
+    feed = RunFeed(run_dir, lambda message: None, 30.0, lambda: NOW)  # the next look by itself is far away
+
+    def look() -> bool:
+        states.append(feed._state)
+        if len(states) == 2:
+            process.write(run_dir, os.getpid())
+            feed.pause(False)
+        return len(states) > 3
+
+    feed.loop(look)
+    assert states == ["", "dead", "running", "running"]

@@ -165,6 +165,7 @@ class RunFeed(Background):
     def pause(self, paused: bool) -> None:
         """While paused (its screen is hidden), nothing is read or drawn."""
         self._paused = paused
+        self._weighed = ()  # whoever comes back, or has acted on the run, wants to know its state now
         self._wake.set()
 
     def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:
