@@ -56,21 +56,34 @@ def test_a_run_that_says_nothing_new_is_told_of_once(tmp_path: Path) -> None:
     assert [type(message) for message in posted].count(FigureDrawn) == 1
 
 
-def test_what_a_look_finds_is_posted_at_once_so_that_it_is_painted_once(tmp_path: Path) -> None:
+def test_what_events_change_is_posted_at_once_and_what_was_asked_for_as_soon_as_it_is_drawn(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, steps=100)
-    posted: list[Message] = []
-    feed = RunFeed(run_dir, posted.append, 0.001, lambda: NOW)
-    for name in ("loss", "lr"):
-        feed.want(name, Request(name, 60, 20))
-    drawn: list[int] = []
+    drawn: list[tuple[str, list[int]]] = []  # charts as they come, and of which versions all that are drawn then are
+
+    def post(message: Message) -> None:
+        if isinstance(message, FigureDrawn):
+            drawn.append((message.name, [version for _, version, _ in feed._drawn.values()]))
+
+    feed = RunFeed(run_dir, post, 0.001, lambda: NOW)
+    rounds = 0
 
     def look() -> bool:
-        drawn.append(len(posted))
-        return len(drawn) > 2
+        nonlocal rounds
+        rounds += 1
+        if rounds == 2:
+            for name in ("loss", "lr"):
+                feed.want(name, Request(name, 60, 20))
+        elif rounds == 4:
+            step(run_dir, 101)
+        elif rounds == 6:
+            feed.want("loss", Request("loss", 50, 20))
+        return rounds > 7
 
     feed.loop(look)
-    kinds = [type(message) for message in posted[: drawn[1]]]
-    assert kinds[:3] == [StatusChanged, MachineSeen, FigureDrawn] and kinds.count(FigureDrawn) == 2
+    old = drawn[0][1][0]
+    asked = [("loss", [old]), ("lr", [old, old])]  # the first is posted before the second is drawn
+    told = [("loss", [old + 1, old + 1]), ("lr", [old + 1, old + 1])]  # none before all are of the new event
+    assert drawn == [*asked, *told, ("loss", [old + 1, old + 1])]
 
 
 def test_death_is_seen_although_no_event_tells_of_it(tmp_path: Path) -> None:

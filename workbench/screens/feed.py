@@ -199,12 +199,14 @@ class RunFeed(Background):
         with self._lock:
             requests = dict(self._requests)
         for name, request in requests.items():
-            drawn = (request, history.version, history.one_in)
-            if self._drawn.get(name) != drawn:
+            drawn, before = (request, history.version, history.one_in), self._drawn.get(name)
+            if drawn != before:
                 self._drawn[name] = drawn
                 axes = self._axes.setdefault(name, Axes())
                 rows = draw(request, history, axes)
                 self._found.append(FigureDrawn(self.run_dir, name, rows, axes.shown, axes.whole))
+                if before is None or before[0] != request:  # a person waits for this one
+                    self._post_found()
         self._read_log(follower)
         newest = history.samples[-_SAMPLES:]
         if newest != self._sampled:
@@ -215,7 +217,11 @@ class RunFeed(Background):
         if caught_up and (self._explain or (evaluations != self._explained and evaluations[0])):
             self._explained, self._explain = evaluations, False
             self._found.append(Evaluated(self.run_dir, [snapshot(history)]))
-        found, self._found = self._found, []  # all at once: one repaint, not one for each
+        self._post_found()
+
+    def _post_found(self) -> None:
+        """All that was found, at once: one repaint, not one for each."""
+        found, self._found = self._found, []
         for message in found:
             self.post(message)
 
