@@ -189,6 +189,10 @@ def _x_ticks(x: Axis, columns: int) -> tuple[list[float], list[str]]:
         if room >= gap or wanted <= 2:
             break
         wanted -= 1
+    if room < gap or len(places) < 2:  # one place tells no scale: the outermost two of finer steps
+        finer, named = x.ticks(4)
+        if len(finer) > 1 and (finer[-1] - finer[0]) / (x.high - x.low) * columns >= gap:
+            return [finer[0], finer[-1]], [named[0], named[-1]]
     return (places, labels) if room >= gap else (places[:1], labels[:1])
 
 

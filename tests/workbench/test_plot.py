@@ -234,3 +234,14 @@ def test_two_ticks_never_share_a_line_of_the_y_axis(height: int) -> None:
         places, labels = plot._y_ticks(axis, height - 2)
         at = [round(place / top * (height - 3)) for place in places]
         assert len(set(at)) == len(at) == len(labels) >= 1
+
+
+@pytest.mark.parametrize("low, high", [(166_210.5, 3_865_767.4), (566_713.2, 1_326_495.4), (60_068.0, 69_436.7)])
+def test_a_narrow_zoomed_axis_tells_its_scale_by_two_places(low: float, high: float) -> None:
+    axis = plot.Axis.of((low, high), [], False, 0.0)
+    places, labels = plot._x_ticks(axis, 33)  # a chart of the grid at 80 columns
+    assert len(places) == len(labels) >= 2 and low <= places[0] < places[-1] <= high
+    assert (places[-1] - places[0]) / (high - low) * 33 >= len(labels[0]) + 2
+    x = np.linspace(low, high, 50)
+    bottom = "".join(text for text, _ in plot.chart_rows([plot.Series(x, x)], width=39, height=9, xlim=(low, high))[-1])
+    assert bottom.split() == labels

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from textual.widget import Widget
-from textual.widgets import Footer
+from textual.widgets import Footer, Static
 from textual.widgets._footer import FooterKey
 
 from tests.workbench.conftest import Wait
@@ -75,6 +75,16 @@ async def test_help_lists_every_key_of_the_table(runs: Path, until: Wait) -> Non
 def test_every_pane_knows_the_keys_of_moving(pane: type[Widget]) -> None:
     wanted = {key for row in MOVEMENT[:3] for key in row.key.split(",")}
     assert wanted <= set(pane._merge_bindings().key_to_bindings)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (50, 16)])
+async def test_what_helps_further_lines_hold_stands_below_its_text(runs: Path, size: tuple[int, int]) -> None:
+    app = GptbenchApp(runs)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause(0.3)
+        sheet = app.screen.query_one("#help-sheet", Static)
+        assert sheet.size.height == len(str(sheet.content).split("\n"))  # nothing is wrapped a second time
 
 
 @pytest.mark.parametrize("mode", ["data", "launch", "run", "runs"])
@@ -170,15 +180,21 @@ app.run()
 
 def open_in_terminal(runs: Path, how: str) -> tuple[int, int]:
     """The workbench in a pseudo-terminal of its own, painted: its pid and the terminal's other end."""
+    pid, terminal, _ = in_terminal("-c", _OPEN, str(runs), how)
+    return pid, terminal
+
+
+def in_terminal(*arguments: str) -> tuple[int, int, bytes]:
+    """Python in a pseudo-terminal, once it has painted the runs: its pid, the other end, and what it wrote so far."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["TERM"] = "xterm-256color"
-        os.execv(sys.executable, [sys.executable, "-c", _OPEN, str(runs), how])
+        os.execv(sys.executable, [sys.executable, *arguments])
     shown, deadline = b"", time.monotonic() + 30
     while b"demo-1m" not in shown and time.monotonic() < deadline:
         shown += os.read(terminal, 65536)
     assert b"demo-1m" in shown
-    return pid, terminal
+    return pid, terminal, shown
 
 
 def ends(pid: int, terminal: int | None = None, seconds: float = 20) -> bool:
@@ -204,6 +220,17 @@ def test_it_ends_when_its_terminal_is_gone(runs: Path, how: str) -> None:
     pid, terminal = open_in_terminal(runs, how)
     os.close(terminal)
     assert ends(pid)
+
+
+@pytest.mark.parametrize("flags", [["--no-mouse"], []])
+def test_without_the_mouse_the_terminal_keeps_it(runs: Path, flags: list[str]) -> None:
+    main = "import sys; from workbench.cli import main; sys.exit(main())"
+    pid, terminal, shown = in_terminal("-c", main, "--runs", str(runs), *flags)
+    reported = [code for code in (b"?1000h", b"?1003h", b"?1006h", b"?1015h") if code in shown]
+    assert bool(reported) == (not flags)
+    os.write(terminal, b"q")
+    assert ends(pid, terminal)
+    os.close(terminal)
 
 
 def test_quitting_ends_the_process_although_threads_follow_a_run_on_a_hidden_screen(runs: Path) -> None:

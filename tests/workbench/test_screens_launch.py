@@ -71,10 +71,12 @@ async def test_an_option_is_checked_while_it_is_typed(shards: Path, until: Wait)
         await to_launch(app, pilot, until)
         await pilot.press("j", "enter")
         assert "optimiser steps" in str(app.screen.query_one("#edit-help", Static).content)
+        assert not app.screen.query_one("#option-help").display  # said once
+        assert "esc leaves" in str(app.screen.query_one("#edit-error", Static).content)
         await pilot.press("b", "a", "d")
         assert "must be a whole number, not 'bad'" in str(app.screen.query_one("#edit-error", Static).content)
         await pilot.press("enter")
-        assert app.screen.query_one("#edit").has_class("-shown")  # a wrong value is not taken
+        assert app.screen.query_one("#edit").display  # a wrong value is not taken
         app.screen.query_one("#edit-value", Input).value = "1e2"
         await pilot.press("enter")
         await until(pilot, lambda: "100 steps of 8,192" in preflight(app))

@@ -16,7 +16,7 @@ from tests.workbench.folders import NOW, make_run
 from workbench import remember
 from workbench.app import GptbenchApp
 from workbench.runs.follow import Follower
-from workbench.screens.feed import snapshot
+from workbench.screens.feed import Probing, snapshot
 from workbench.screens.run import RunScreen
 from workbench.widgets.chart import ChartView
 from workbench.widgets.log_view import LogView, _overlap
@@ -28,6 +28,11 @@ from workbench.widgets.table import Table
 
 def chart(app: GptbenchApp, name: str = "loss") -> str:
     return app.screen.query_one(f"#{name}", ChartView).text()
+
+
+def shown(app: GptbenchApp) -> str:
+    """The screen as text."""
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
 
 
 async def test_it_draws_what_is_there_and_follows_what_comes(here: Path, until: Wait) -> None:
@@ -397,3 +402,19 @@ async def test_directory_and_summary_are_copied_and_kept_in_a_file(here: Path, u
         assert app.clipboard.startswith("demo-1m-20250615-150000, dead, step 100/800, train ")
         await pilot.press("y")
         assert app.clipboard == str(run_dir)
+
+
+async def test_how_far_a_probe_is_stands_on_the_screen_once(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=600, max_steps=600, stop="finished")
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(80, 24)) as pilot:
+        pane = app.screen.query_one(PlateauPane)
+        await until(pilot, lambda: pane.diagnosis)
+        app.screen.post_message(Probing(run_dir, "probe capacity: arm 2 of 4, 37%"))
+        await until(pilot, lambda: "arm 2 of 4" in shown(app))
+        assert shown(app).count("arm 2 of 4") == 1
+        for _ in range(3):  # whichever pane is shown
+            await pilot.press("right_square_bracket")
+            assert shown(app).count("arm 2 of 4") == 1
+        app.screen.post_message(Probing(run_dir, ""))
+        await until(pilot, lambda: "arm 2 of 4" not in shown(app))

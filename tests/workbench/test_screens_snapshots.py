@@ -36,6 +36,7 @@ from workbench.widgets.chart import ChartView
 from workbench.widgets.document_view import DocumentView
 from workbench.widgets.plateau_pane import PlateauPane
 from workbench.widgets.preflight import Preflight
+from workbench.widgets.run_header import RunHeader
 from workbench.widgets.samples_pane import SamplesPane
 from workbench.widgets.statistics_pane import StatisticsPane
 from workbench.widgets.system_pane import SystemPane
@@ -288,7 +289,7 @@ def test_probe_under_way(snap_compare: Compare, runs: Path, until: Wait, look: L
         await run_drawn(until)(pilot)
         told = str(Progress("data_repetition", running=True, done=1, arms=4, fraction=0.37))
         pilot.app.screen.post_message(Probing(runs / RUN, told))
-        await until(pilot, lambda: pilot.app.screen.query_one(PlateauPane).probing)
+        await until(pilot, lambda: pilot.app.screen.query_one(RunHeader).probing)
         await run_drawn(until)(pilot)
 
     assert same(snap_compare, on_run(runs), look, before)

@@ -48,7 +48,6 @@ class PlateauPane(TextPane):
         super().__init__(id=id, classes=classes)
         self.hint = hint
         self.diagnosis: Mapping[str, Any] | None = None
-        self.probing = ""  # how far a probe is
         self.cursor = ""  # id of the cause under the cursor
         self._toggled: set[str] = set()  # causes whose state enter has changed
         self._begins: dict[str, tuple[int, int]] = {}  # first line of each cause, and the one behind its last
@@ -61,19 +60,13 @@ class PlateauPane(TextPane):
     def show(self, diagnosis: Mapping[str, Any] | None) -> None:
         """Show another diagnosis, or the hint again."""
         if diagnosis is None:
-            self.cursor, self.probing = "", ""
+            self.cursor = ""
             self._toggled.clear()
         self.diagnosis = diagnosis
         names = [str(c.get("id")) for c in likely(diagnosis or {})]
         if self.cursor not in names:
             self.cursor = names[0] if names else ""
         self.lay_out()
-
-    def tell(self, probing: str) -> None:
-        """Say how far a probe is; "" once none is under way."""
-        if probing != self.probing:
-            self.probing = probing
-            self.lay_out()
 
     def action_open(self) -> None:
         """Open the cause under the cursor to its evidence, or close it."""
@@ -119,12 +112,11 @@ class PlateauPane(TextPane):
         self.scroll_to(y=max(0, to), animate=False)
 
     def lines(self, width: int) -> list[Content]:
-        """The diagnosis, below how far a probe is."""
+        """The diagnosis, or the hint."""
         self._begins = {}
         if self.diagnosis is None:
-            return [line for text in (self.probing, self.hint) for line in _wrapped("", text, width, "$text-muted")]
-        above = list(_wrapped("", self.probing, width, "bold $text-accent"))
-        return above + lines(self.diagnosis, width, self.cursor, self._toggled, self._begins, len(above))
+            return list(_wrapped("", self.hint, width, "$text-muted"))
+        return lines(self.diagnosis, width, self.cursor, self._toggled, self._begins)
 
 
 def likely(diagnosis: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -163,14 +155,13 @@ def lines(
     cursor: str | None = None,
     toggled: Container[str] = (),
     begins: dict[str, tuple[int, int]] | None = None,
-    above: int = 0,
 ) -> list[Content]:
     """The diagnosis, wrapped to ``width``.
 
     Args:
         cursor: the cause under it; None: no cursor, and every cause open.
         toggled: causes that are not as they are by themselves (open: the likeliest, if it is probable).
-        begins: takes the first line of each cause, and the one behind its last, ``above`` lines further down.
+        begins: takes the first line of each cause, and the one behind its last.
     """
     shown: list[Content] = []
     if diagnosis.get("tldr") and diagnosis["tldr"] != diagnosis.get("why_verdict"):
@@ -191,7 +182,7 @@ def lines(
         first = len(shown)
         shown += _cause(cause, width, is_open, None if cursor is None else name == cursor)
         if begins is not None:
-            begins[name] = above + first, above + len(shown)
+            begins[name] = first, len(shown)
     shown += _advice(diagnosis, width)
     shown += _table(diagnosis, width)
     if missing := diagnosis.get("missing") or []:

@@ -22,6 +22,8 @@ class TextPane(VerticalScroll, can_focus=True):
     """
     BINDINGS = SCROLL_KEYS
 
+    _height = -1  # lines shown; -1: not laid out yet
+
     def compose(self) -> ComposeResult:
         """One sheet of text."""
         yield Sheet("")
@@ -32,9 +34,13 @@ class TextPane(VerticalScroll, can_focus=True):
 
     def on_resize(self) -> None:
         """Wrap anew."""
+        self._height = -1
         self.lay_out()
 
     def lay_out(self) -> None:
-        """Show the text as it is now."""
+        """Show the text as it is now. Of as many lines as before it is painted alone: to lay out the whole screen anew
+        costs as much as all else of a live update."""
         width = max(20, self.scrollable_content_region.width - 2)
-        self.query_one(Static).update(Content("\n").join(list(self.lines(width))))
+        shown = list(self.lines(width))
+        before, self._height = self._height, len(shown)
+        self.query_one(Static).update(Content("\n").join(shown), layout=len(shown) != before)
