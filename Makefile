@@ -37,12 +37,12 @@ e2e: $(READY)
 
 # The real programs under faults, and how many were survived: the engine killed at many moments, disks filled …
 faults: $(READY)
-	$(BIN)/python -m pytest -n 2 --least-faults=680 tests/faults
+	$(BIN)/python -m pytest -n 3 --least-faults=680 tests/faults
 
 # Hostile text by every door, and a table of the sinks it reached without effect.
 hostile: $(READY)
 	@command -v chromium >/dev/null || { echo "make hostile needs chromium: apt-get install chromium" >&2; exit 1; }
-	$(BIN)/python -m pytest -n 2 --least-hostile=1300 tests/hostile
+	$(BIN)/python -m pytest -n 4 --least-hostile=1300 tests/hostile
 
 # What else takes minutes.
 slow: $(READY)

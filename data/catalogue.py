@@ -242,6 +242,8 @@ def reading(path: str) -> Iterator[None]:
     except duckdb.Error as error:
         reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
         reason = reason.replace(path, "the file").replace(escaped(path), "the file")
+        if "\\" in path and escaped(path) != path:  # DuckDB finds nothing by such a pattern, however it is written
+            raise ShardError(f"{path}: a path with a backslash and one of * ? [ cannot be opened: rename it") from None
         raise ShardError(f"{path}: cannot be read: {reason}; copy or download it again") from None
 
 

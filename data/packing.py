@@ -26,7 +26,7 @@ from data.encoding import EncodingError, load
 from data.files import FileIdentity, ShardError, check_text_column, footer_bytes, open_shard, unchanged, unreadable
 from data.footer import Footer
 from data.pack import FORMAT, META, Pack, array_dtypes, meta_checksum, token_dtype
-from data.unfinished import place, sweep, writing
+from data.unfinished import place, private, sweep, writing
 
 _BATCH_BYTES = 8 << 20  # text held at once, about; a single document may be larger
 _BATCH_ROWS = 512
@@ -265,7 +265,7 @@ def _temporary_folder(cache: Path) -> Iterator[Path]:
     """A folder of this process beside the packs; gone at the end unless it was renamed."""
     temporary = place(cache, _TEMPORARY)
     with _writing(temporary):
-        cache.mkdir(parents=True, exist_ok=True)
+        private(cache)
         sweep(cache, _TEMPORARY)
         temporary.mkdir()
     try:

@@ -24,7 +24,7 @@ from data import workers as processes
 from data.files import FileIdentity, ShardError, absolute, identify, may_hold_giants, read_footer, unchanged
 from data.packing import documents
 from data.sketch import SCHEMA, algorithm, sketch
-from data.unfinished import place, remove, sweep, writing
+from data.unfinished import place, private, remove, sweep, writing
 
 FORMAT = 1
 SUFFIX = ".sketch.parquet"
@@ -174,7 +174,7 @@ def write(
     temporary = place(folder, _TEMPORARY)
     try:
         with _writing(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            private(folder)
             sweep(folder, _TEMPORARY)
             writer = pq.ParquetWriter(temporary, SCHEMA, compression=_COMPRESSION, use_dictionary=False)
         try:

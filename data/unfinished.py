@@ -21,6 +21,13 @@ def place(cache: Path, prefix: str) -> Path:
     return cache / f"{prefix}{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
+def private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for their owner alone, whatever the umask says: what is kept
+    there holds the texts. One that is there stays as it is. Raises OSError."""
+    for missing in reversed([path for path in (folder, *folder.parents) if not path.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+
+
 def sweep(cache: Path, prefix: str) -> None:
     """Remove what killed processes of this host left behind, an hour ago or more (a container hides others' pids)."""
     for path in cache.glob(f"{prefix}{socket.gethostname()}-*"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
@@ -19,6 +20,9 @@ class Table(Protocol):
 
     def total(self) -> int:
         """How many were counted."""
+
+    def missing(self) -> list[str]:
+        """What the whole suite is to count and did not."""
 
 
 class Counting:
@@ -41,8 +45,26 @@ class Counting:
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Fail where too few were counted."""
+        """Fail where too few were counted; with a ``least``, what ran was the whole suite."""
         least = self._config.getoption(self._least, 0)
-        if not hasattr(self._config, "workerinput") and self._table.total() < least:
-            print(f"\n{self._title}: {self._table.total()} were counted, {least} were to be", flush=True)
+        if not least or hasattr(self._config, "workerinput"):
+            return
+        lacking = self._table.missing()
+        if self._table.total() < least:
+            lacking.append(f"{self._table.total()} were counted, {least} were to be")
+        for text in lacking:
+            print(f"\n{self._title}: {text}", flush=True)
             session.exitstatus = 1
+
+
+def own_folders(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Folders of the programs' own below ``home``, and one thread for each program."""
+    for name in ("GPTBENCH_CACHE", "GPTBENCH_STATE", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.setenv(name, str(home / name.lower()))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+def verdict(tally: Any, what: str) -> None:
+    """Fail a test where anything of its ``tally.failures`` was counted."""
+    if tally.failures:
+        pytest.fail(f"{len(tally.failures)} {what}\n" + "\n".join(tally.failures), pytrace=False)

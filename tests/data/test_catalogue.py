@@ -20,13 +20,24 @@ def test_every_file_is_probed_on_its_own(tmp_path: Path, write_shard) -> None:
     pq.write_table(pa.table({"body": ["x"], "n": [1]}), tmp_path / "other.parquet")
     pq.write_table(pa.table({"text": [1.5]}), tmp_path / "number.parquet")
     pq.write_table(pa.table({"text": ["x"], "FILE_ROW_NUMBER": [7]}), tmp_path / "hidden.parquet")
+    write_shard("a\\b[c].parquet", ["text"])
     with Catalogue([tmp_path, tmp_path / "gone"]) as catalogue:
         errors = {Path(p.file).name: p.error for p in catalogue.errors}
         assert [Path(f.path).name for f in catalogue.files] == ["good.parquet", "number.parquet", "other.parquet"]
     assert sorted(errors) == sorted(
-        ["cut.parquet", "empty.parquet", "notes.parquet", "other.parquet", "number.parquet", "hidden.parquet", "gone"]
+        [
+            "cut.parquet",
+            "empty.parquet",
+            "notes.parquet",
+            "other.parquet",
+            "number.parquet",
+            "hidden.parquet",
+            "a\\b[c].parquet",
+            "gone",
+        ]
     )
     assert "it has body, n" in errors["other.parquet"] and "holds double" in errors["number.parquet"]
+    assert "rename it" in errors["a\\b[c].parquet"]
     assert "truncated" in errors["cut.parquet"] and "0 bytes" in errors["empty.parquet"]
     assert all("\n" not in error and not error.startswith("/") for error in errors.values())
     file = next(f for f in catalogue.files if f.path == str(good))

@@ -103,6 +103,15 @@ class Browser:
             await self.ask("Input.dispatchKeyEvent", type="keyDown", **keys, **text)
             await self.ask("Input.dispatchKeyEvent", type="keyUp", **keys)
 
+    async def press_until(self, character: str, condition: Callable[[], object], seconds: float = 60) -> None:
+        """Type a key again every few seconds: what it acts on may not be there yet."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            await self.press(character)
+            with contextlib.suppress(AssertionError):
+                await self.wait_for(condition, min(5.0, max(0.0, deadline - time.monotonic())))
+            assert condition() or time.monotonic() < deadline, f"pressed {character!r} for {seconds} s in vain"
+
     async def screenshot(self) -> bytes:
         """The page as PNG."""
         return base64.b64decode((await self.ask("Page.captureScreenshot", format="png"))["data"])

@@ -15,7 +15,7 @@ import pytest
 
 from engine import process
 from engine.config import resolve
-from tests.counting import Counting
+from tests.counting import Counting, own_folders, verdict
 from tests.engine.conftest import TINY, cache, shard
 from tests.faults.programs import engine
 from tests.faults.tally import Table, Tally
@@ -38,16 +38,13 @@ def fault(request: pytest.FixtureRequest) -> Iterator[Tally]:
     """``with fault(kind):`` counts a fault."""
     tally = Tally(request.node.user_properties)
     yield tally
-    if tally.failures:
-        pytest.fail(f"{len(tally.failures)} not survived\n" + "\n".join(tally.failures), pytrace=False)
+    verdict(tally, "not survived")
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Folders of the programs' own, one thread each; engines left behind are killed."""
-    for name in ("GPTBENCH_CACHE", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "home" / name.lower()))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    own_folders(tmp_path / "home", monkeypatch)
     monkeypatch.setenv("COLUMNS", "200")
     yield tmp_path
     for file in tmp_path.rglob(process.FILE_NAME):

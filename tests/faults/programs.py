@@ -97,9 +97,11 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 120.0)
 class Terminal:
     """A program on a terminal of its own, whose session it leads: what sshd gives to a login. A context."""
 
-    def __init__(self, command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: Sequence[str], cwd: Path, env: Mapping[str, str] | None = None, size: tuple[int, int] = (120, 36)
+    ) -> None:
         self._master, slave = pty.openpty()
-        ioctl(slave, termios.TIOCSWINSZ, pack("HHHH", 36, 120, 0, 0))
+        ioctl(slave, termios.TIOCSWINSZ, pack("HHHH", size[1], size[0], 0, 0))
         self.process = subprocess.Popen(
             command, cwd=cwd, env=environment({"TERM": "xterm-256color", **(env or {})}), stdin=slave, stdout=slave,
             stderr=slave, start_new_session=True, preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),

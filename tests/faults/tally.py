@@ -9,6 +9,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 PROPERTY = "fault"
+# What the whole suite injects at least, by how the names of kinds begin.
+WANTED = {
+    "SIGKILL of the engine": 60, "SIGKILL of the engine: at a random moment": 10,
+    "SIGKILL of the engine: while it starts": 3, "SIGKILL of the engine: inside a checkpoint's writing": 10,
+    "SIGKILL of the engine: at a chosen point": 10, "the workbench gone: SIGKILL": 3, "the workbench gone: SIGHUP": 3,
+    "both terminals of a session gone": 4, "disk full: events": 5, "disk full: checkpoints": 5, "disk full: packs": 5,
+    "disk full: sketches": 4, "torn last line of events": 300, "two workbenches and commands on one runs folder": 8,
+    "two resumes of one run at once": 5, "the clock jumps": 20, "a recycled pid": 10, "runs folder read-only": 20,
+    "runs folder's mount gone": 15, "a dead GPU": 4, "shards changed under an engine": 15, "huge events.jsonl": 20,
+}  # fmt: skip
 
 
 class Tally:
@@ -56,6 +66,11 @@ class Table:
     def total(self) -> int:
         """Faults that were injected."""
         return self.injected.total()
+
+    def missing(self) -> list[str]:
+        """Kinds of which the whole suite injected fewer than are wanted."""
+        found = {kind: sum(count for name, count in self.injected.items() if name.startswith(kind)) for kind in WANTED}
+        return [f"{kind}: {found[kind]}, {least} are wanted" for kind, least in WANTED.items() if found[kind] < least]
 
     def lines(self) -> list[str]:
         """The table: what was survived, in all and by kind."""

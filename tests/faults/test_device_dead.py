@@ -38,8 +38,11 @@ ERRORS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize(("place", "n"), [("backward", 1), ("backward", 8), ("copy", 30), ("backward", 11)], ids=str)
-@pytest.mark.parametrize("text", ERRORS[:2], ids=("access", "launch"))
+@pytest.mark.parametrize(
+    ("text", "place", "n"),
+    zip(ERRORS, ("backward", "backward", "copy", "backward"), (1, 8, 30, 11), strict=True),
+    ids=("access", "launch", "ECC", "assert"),
+)
 def test_a_dead_device(
     text: str, place: str, n: int, make_run: MakeRun, straight: Callable[..., Path], tmp_path: Path, fault: Tally
 ) -> None:

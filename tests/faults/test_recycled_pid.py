@@ -83,25 +83,26 @@ def test_a_queues(tmp_path: Path, shard: Path, make_run: MakeRun, fault: Tally) 
         wait_for(lambda: not process.alive(waits), "its end")
 
 
-@pytest.mark.parametrize(
-    "said",
-    [{"start_time": None}, {"start_time": ""}, {"pid": None}, {"pid": -1}, {"pid": 0}, {"pid": 1}, {"pid": 2**70},
-     {"pid": "1"}, {"pid": True}, {"pid": 1.5}],
-    ids=str,
-)  # fmt: skip
-def test_a_process_file_that_tells_nothing(
-    said: dict[str, object], straight: Callable[..., Path], tmp_path: Path, fault: Tally
-) -> None:
-    """Of an engine that died before it could be looked at, or written by another hand."""
+SAID: list[dict[str, object]] = [
+    {"start_time": None}, {"start_time": ""}, {"pid": None}, {"pid": -1}, {"pid": 0}, {"pid": 1}, {"pid": 2**70},
+    {"pid": "1"}, {"pid": True}, {"pid": 1.5},
+]  # fmt: skip
+
+
+def test_process_files_that_tell_nothing(straight: Callable[..., Path], tmp_path: Path, fault: Tally) -> None:
+    """Of engines that died before they could be looked at, or written by another hand."""
     unbroken = straight()
-    run = halve(unbroken, tmp_path / "runs" / "run")
+    runs = [halve(unbroken, tmp_path / "runs" / f"run-{number}") for number in range(len(SAID))]
     with subprocess.Popen(["sleep", "300"]) as dead:
         known = process.identity(dead.pid)
         dead.kill()
-    (run / process.FILE_NAME).write_text(json.dumps({**known, **said}))
-    runs = ("--runs", run.parent)
-    with fault("a recycled pid: process.json tells of none", detail=said):
-        assert [r["state"] for r in json.loads(gptbench("runs", "--json", *runs).ok())] == ["dead"]
-        gptbench("stop", "run", *runs).one_line("not running", "dead")
-        gptbench("resume", "run", "--wait", *runs).ok()
-        same(run, unbroken)
+    for run, said in zip(runs, SAID, strict=True):
+        (run / process.FILE_NAME).write_text(json.dumps({**known, **said}))
+    root = ("--runs", tmp_path / "runs")
+    states = {r["name"]: r["state"] for r in json.loads(gptbench("runs", "--json", *root).ok())}
+    for run, said in zip(runs, SAID, strict=True):
+        with fault("a recycled pid: process.json tells of none", detail=said):
+            assert states[run.name] == "dead"
+            gptbench("stop", run.name, *root).one_line("not running", "dead")
+            gptbench("resume", run.name, "--wait", *root).ok()
+            same(run, unbroken)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.counting import Counting
+from tests.counting import Counting, own_folders, verdict
 from tests.hostile.table import Counted, Table
 
 
@@ -24,13 +24,10 @@ def counted(request: pytest.FixtureRequest) -> Iterator[Counted]:
     """Counts what reached a sink."""
     made = Counted(request.node.user_properties)
     yield made
-    if made.failures:
-        pytest.fail(f"{len(made.failures)} had effect\n" + "\n".join(made.failures), pytrace=False)
+    verdict(made, "had effect")
 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Folders of the programs' own."""
-    for name in ("GPTBENCH_CACHE", "GPTBENCH_STATE", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "home" / name.lower()))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    own_folders(tmp_path / "home", monkeypatch)

@@ -53,7 +53,8 @@ def planted(door: str, payload: str) -> str:
 
 def file_name(text: str) -> str:
     """As a file system takes it; and DuckDB opens no name that has both a backslash and a character of globs."""
-    return text.replace("/", "⁄").replace("\0", "").replace("?", "¿")
+    text = text.replace("/", "⁄").replace("\0", "")
+    return text.replace("\\", "⧵") if re.search(r"[?*[]", text) else text
 
 
 def reached(text: str, doors: list[str]) -> list[str]:

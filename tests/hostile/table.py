@@ -9,6 +9,10 @@ from typing import Any
 from tests.hostile.world import DOORS
 
 PROPERTY = "hostile"
+SINKS = (
+    "Data", "Launch", "Run", "Runs", "--web", "clipboard", "notification", "terminal", "errors", "--json",
+    "shell lines", "summary.md", "HTML", "SVG", "PNG", "left out",
+)  # fmt: skip
 
 
 class Counted:
@@ -44,9 +48,15 @@ class Table:
         """Texts that reached a sink."""
         return self.reached.total()
 
+    def missing(self) -> list[str]:
+        """Doors and sinks at which nothing was seen: of them nothing is shown."""
+        seen = {name for pair in self.reached for name in pair}
+        return [f"nothing was seen at: {DOORS.get(name, name)}" for name in (*DOORS, *SINKS) if name not in seen]
+
     def lines(self) -> list[str]:
         """Rows of doors, columns of sinks: "texts without effect of texts that reached it"."""
-        sinks = list(dict.fromkeys(sink for _, sink in sorted(self.reached)))
+        sinks = list(dict.fromkeys([*SINKS, *(sink for _, sink in self.reached)]))
+        sinks = [sink for sink in sinks if any(sink == seen for _, seen in self.reached)]
         known = dict.fromkeys([*DOORS, *(door for door, _ in self.reached)])
         doors = [door for door in known if any((door, sink) in self.reached for sink in sinks)]
         width, columns = max(len(DOORS.get(door, door)) for door in doors), [max(9, len(sink)) for sink in sinks]

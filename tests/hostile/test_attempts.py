@@ -56,7 +56,21 @@ class Bomb:
         return os.system, (f"touch '{self.canary}'",)
 
 
-def test_pickles(make_run: Callable[..., Path], tmp_path: Path, counted: Counted) -> None:
+def bare(bomb: bytes) -> bytes:
+    """A pickle as a file."""
+    return bomb
+
+
+def array(bomb: bytes) -> bytes:
+    """A pickle as NumPy's array of objects."""
+    head = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
+    return b"\x93NUMPY\x01\x00v\x00" + head.ljust(117) + b"\n" + bomb
+
+
+@pytest.mark.parametrize("form", [bare, array])
+def test_pickles(
+    form: Callable[[bytes], bytes], make_run: Callable[..., Path], tmp_path: Path, counted: Counted
+) -> None:
     """In place of every file that a run, its checkpoints and its packs hold: none is unpickled."""
     packs, canary = tmp_path / "packs", tmp_path / "canary"
     trained = make_run("trained", data__cache=str(packs))
@@ -69,27 +83,23 @@ def test_pickles(make_run: Callable[..., Path], tmp_path: Path, counted: Counted
     newest = max(path.parent.name for path in files if path.parent.parent.name == "checkpoints")
     files = [path for path in files if path.parent.parent.name != "checkpoints" or path.parent.name == newest]
     for file in [path.relative_to(tmp_path) for path in (*files, *contents(packs))]:
-        for payload in (bomb, b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }"
-                        .ljust(117) + b"\n" + bomb):  # fmt: skip
-            root = tmp_path / "harmed"
-            shutil.copytree(trained, root / "trained")
-            shutil.copytree(packs, root / "packs")
-            (root / file).write_bytes(payload)
-            config, at = (root / "trained" / "config.toml").read_bytes(), str(root / "packs").encode()
-            (root / "trained" / "config.toml").write_bytes(config.replace(str(packs).encode(), at))
-            checkpoint = "checkpoints" in file.parts and payload is bomb
-            for words in (["export"], ["sample", "--tokens", "2"], ["branch", "--from-step", newest[-8:]]):
-                if words[0] != "export" and not checkpoint:
-                    continue
-                done = gptbench(
-                    words[0], "trained", *words[1:], "--runs", root, *(["--no-start"] * (words[0] == "branch"))
-                )
-                assert "Traceback" not in done.err, done
-            if checkpoint or (file.parts[0] == "packs" and payload is bomb):
-                assert "Traceback" not in engine(root / "trained").err
-            counted.add("pickles", "not loaded", canary.exists(), file)
-            canary.unlink(missing_ok=True)
-            shutil.rmtree(root)
+        root = tmp_path / "harmed"
+        shutil.copytree(trained, root / "trained")
+        shutil.copytree(packs, root / "packs")
+        (root / file).write_bytes(form(bomb))
+        config, at = (root / "trained" / "config.toml").read_bytes(), str(root / "packs").encode()
+        (root / "trained" / "config.toml").write_bytes(config.replace(str(packs).encode(), at))
+        checkpoint = "checkpoints" in file.parts and form is bare
+        for words in (["export"], ["sample", "--tokens", "2"], ["branch", "--from-step", newest[-8:]]):
+            if words[0] != "export" and not checkpoint:
+                continue
+            done = gptbench(words[0], "trained", *words[1:], "--runs", root, *(["--no-start"] * (words[0] == "branch")))
+            assert "Traceback" not in done.err, done
+        if checkpoint or (file.parts[0] == "packs" and form is bare):
+            assert "Traceback" not in engine(root / "trained").err
+        counted.add("pickles", "not loaded", canary.exists(), file)
+        canary.unlink(missing_ok=True)
+        shutil.rmtree(root)
 
 
 def line(kind: str, step: str, loss: str) -> str:
@@ -98,43 +108,41 @@ def line(kind: str, step: str, loss: str) -> str:
     return forms[kind].format(step, loss)
 
 
-def logs(folder: Path) -> Iterator[Path]:
-    """Logs that would fill memory: lines of ten gigabytes, steps in billions, numbers that are none."""
+def logs(folder: Path, kind: str) -> Iterator[Path]:
+    """Logs that would fill memory: lines of ten gigabytes, steps in billions, numbers that are none, deep objects."""
     good = range(1, 300)
-    lines = {
-        kind: "step,loss\n" * (kind == "csv") + "".join(line(kind, str(i), f"{5 - i / 300:.4f}") for i in good)
-        for kind in ("csv", "jsonl", "log")
-    }
-    for kind, head in lines.items():
-        path = folder / f"endless.{kind}"
-        path.write_bytes(
-            head.encode() + line(kind, "301", "1").partition(", time")[0].rstrip("}\n").encode() + b"1" * (1 << 20)
-        )
-        os.truncate(path, 10 * GIB)
+    head = "step,loss\n" * (kind == "csv") + "".join(line(kind, str(i), f"{5 - i / 300:.4f}") for i in good)
+    path = folder / f"endless.{kind}"
+    path.write_bytes(
+        head.encode() + line(kind, "301", "1").partition(", time")[0].rstrip("}\n").encode() + b"1" * (1 << 20)
+    )
+    os.truncate(path, 10 * GIB)
+    yield path
+    path.unlink()
+    wild = ("nan", "inf", "-inf", "1e999", "-1e999", "9" * 5000, "1e-999", "0x1p3", "٣", "")
+    for name, steps in {
+        "billions": [10**9 * i for i in good], "beyond": [2**53 + 2**i for i in range(60)] + [10**400],
+        "back": [299 - i for i in good],
+    }.items():  # fmt: skip
+        path = folder / f"{name}.{kind}"
+        path.write_text(head + "".join(line(kind, str(step), "3.5") for step in steps))
         yield path
-        path.unlink()
-        wild = ("nan", "inf", "-inf", "1e999", "-1e999", "9" * 5000, "1e-999", "0x1p3", "٣", "")
-        for name, steps in {
-            "billions": [10**9 * i for i in good], "beyond": [2**53 + 2**i for i in range(60)] + [10**400],
-            "back": [299 - i for i in good],
-        }.items():  # fmt: skip
-            path = folder / f"{name}.{kind}"
-            path.write_text(head + "".join(line(kind, str(step), "3.5") for step in steps))
-            yield path
-        path = folder / f"nan.{kind}"
-        path.write_text(head + "".join(line(kind, str(300 + i), wild[i % len(wild)]) for i in range(200_000)))
-        yield path
-        path.unlink()
-    deep = folder / "deep.jsonl"
-    deep.write_text(lines["jsonl"] + "[" * 900_000 + "\n" + '{"a":' * 100_000 + "\n")
-    yield deep
+    path = folder / f"nan.{kind}"
+    path.write_text(head + "".join(line(kind, str(300 + i), wild[i % len(wild)]) for i in range(200_000)))
+    yield path
+    path.unlink()
+    if kind == "jsonl":
+        deep = folder / "deep.jsonl"
+        deep.write_text(head + "[" * 900_000 + "\n" + '{"a":' * 100_000 + "\n")
+        yield deep
 
 
-def test_logs_that_would_fill_memory(tmp_path: Path, counted: Counted) -> None:
-    for log in logs(tmp_path):
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "log"])
+def test_logs_that_would_fill_memory(kind: str, tmp_path: Path, counted: Counted) -> None:
+    for log in logs(tmp_path, kind):
         # To read ten gigabytes takes its time: each kind of log once.
-        verbs = {"endless.log": ["import"], "endless.csv": ["explain"], "endless.jsonl": ["explain"]}
-        for verb in verbs.get(log.name, ["explain", "import"]):
+        endless = ["import"] if kind == "log" else ["explain"]
+        for verb in endless if log.stem == "endless" else ["explain", "import"]:
             done, most = peak([*GPTBENCH, verb, str(log), "--runs", str(tmp_path / "runs")])
             harm = most > MOST or "Traceback" in done.stderr or done.returncode not in (0, 1)
             counted.add(
@@ -144,22 +152,26 @@ def test_logs_that_would_fill_memory(tmp_path: Path, counted: Counted) -> None:
 
 
 def test_nobody_else_reads(tmp_path: Path, shard: Path, counted: Counted) -> None:
-    """Every folder that the programs make under an umask of 0: runs and their queue."""
-    runs = ["--runs", str(tmp_path / "runs")]
+    """Every folder that the programs make under an umask of 0: runs, their queue and branches, and what is kept of
+    texts and of runs in the cache."""
+    runs, packs = ["--runs", str(tmp_path / "runs")], tmp_path / "packs"
     tiny = [w for s in ("model.preset=demo-1m", "model.n_layer=1", "model.n_embd=16", "model.n_head=2",
                         "model.block_size=32", "train.micro_batch=2", "train.max_steps=2", "eval.documents=4",
                         "eval.seen=3") for w in ("--set", s)]  # fmt: skip
     log = tmp_path / "log.csv"
     log.write_text("step,loss\n1,3\n2,2.9\n3,2.8\n")
-    for words in (["train", str(shard), "--wait", *tiny], ["train", str(shard), "--print-command", *tiny],
-                  ["import", str(log)], ["queue", "add", str(shard), *tiny]):  # fmt: skip
+    for words in (["train", str(shard), "--wait", "--name", "trained", *tiny, *runs],
+                  ["train", str(shard), "--print-command", *tiny, *runs], ["import", str(log), *runs],
+                  ["queue", "add", str(shard), *tiny, *runs], ["data", "stats", str(shard), "--exact"],
+                  ["branch", "trained", "--from-step", "2", "--set", "train.max_steps=4", "--no-start", *runs],
+                  ["data", "pack", str(shard), "-o", str(packs)]):  # fmt: skip
         done = subprocess.run(
-            [*GPTBENCH, *words, *runs], env=environment(), capture_output=True, text=True, check=False, umask=0
+            [*GPTBENCH, *words], env=environment(), capture_output=True, text=True, check=False, umask=0
         )
         assert done.returncode == 0, done
-    trained = next(path.parent for path in (tmp_path / "runs").rglob("checkpoints"))
-    gptbench("branch", trained.name, "--from-step", "2", "--set", "train.max_steps=4", "--no-start", *runs).ok()
-    for folder in (tmp_path / "runs").iterdir():
-        if folder.is_dir():
-            counted.add("folders of runs", "closed", bool(folder.stat().st_mode & 0o077), folder)
+    made = [folder for folder in (tmp_path / "runs").iterdir() if folder.is_dir()]
+    assert len(made) == 6, made
+    cache = Path(os.environ["GPTBENCH_CACHE"])
+    for folder in (*made, cache, packs):
+        counted.add("folders", "closed", bool(folder.stat().st_mode & 0o077), folder)
     subprocess.run([*GPTBENCH, "queue", "stop", *runs], env=environment(), capture_output=True, check=False)

@@ -8,15 +8,17 @@ import pty
 import subprocess
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 
-from tests.faults.programs import ENGINE, GPTBENCH, environment
-from tests.hostile.payloads import PAYLOADS, in_html, in_markdown, on_a_plain_terminal, reached
+from tests.faults.programs import ENGINE, GPTBENCH, environment, gptbench
+from tests.hostile.payloads import PAYLOADS, in_html, in_markdown, marker, on_a_plain_terminal, reached
 from tests.hostile.table import Counted
-from tests.hostile.world import DOORS, World, build
+from tests.hostile.world import DOORS, EVERY, NUMBERS_ALONE, World, build
+from tests.workbench.folders import make_run
 from tests.workbench.test_hostile_text import only_ours
 
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
@@ -82,7 +84,7 @@ def commands(w: World, engine: bool) -> list[list[str]]:
         *(["explain", str(log)] for log in (w.csv, w.jsonl, w.log)),
         ["explain", str(w.csv), "--fact", f"optimizer={w.text('ar')}"], ["explain", str(w.csv), "--fact", w.text("ar")],
         ["explain", str(w.csv), "--json", "--fact", f"optimizer={w.text('ar')}"],
-        ["export", run, "--html", *runs], ["export", "imported", "--html", *runs], ["export", run, *runs],
+        ["export", run, "--html", *runs], ["export", "imported", "--html", *runs], ["export", run, "--png", *runs],
         ["export", "imported", *runs],
         ["export", str(w.csv), "--fact", f"optimizer={w.text('ar')}"],
         ["export", str(w.csv), "--fact", f"optimizer={w.text('ar')}", "-o", str(w.base / "out" / "log.md")],
@@ -96,7 +98,8 @@ def commands(w: World, engine: bool) -> list[list[str]]:
         ["train", str(w.shard), "--print-command", "--nodes", "2", "--set", "train.grad_accum=2", *runs],
         ["resume", "broken", *runs], ["resume", w.text("ar"), *runs], ["branch", run, "--from-step", "3", *runs],
         ["probe", run, *runs], ["probe", run, w.text("ar"), *runs],
-        ["probe", run, "--stop", *runs], [w.text("ar")], [f"--{w.text('ar')}"], ["runs", f"--{w.text('ar')}"],
+        ["probe", run, "--stop", *runs], ["stop", "elsewhere", *runs], ["resume", "elsewhere", *runs],
+        ["resume", "changed", "--wait", *runs], [w.text("ar")], [f"--{w.text('ar')}"], ["runs", f"--{w.text('ar')}"],
     ]  # fmt: skip
     by_hand = []
     if engine:
@@ -112,7 +115,9 @@ def commands(w: World, engine: bool) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("name", PAYLOADS, ids=str)
-def test_commands_and_files(name: str, tmp_path: Path, counted: Counted) -> None:
+def test_commands_and_files(
+    name: str, tmp_path: Path, counted: Counted, plain_charts: dict[str, dict[str, bytes]]
+) -> None:
     w = build(tmp_path / "w", PAYLOADS[name])
     (w.base / "out").mkdir()
     for words in commands(w, name in WITH_ENGINE):
@@ -123,14 +128,33 @@ def test_commands_and_files(name: str, tmp_path: Path, counted: Counted) -> None
         assert "Traceback" not in shown and "error of gptbench itself" not in shown, (words, shown)
         assert code in (0, 1, 2), (words, code, shown)
     files = {"summary.md": [*w.runs.glob("*/summary.md"), w.base / "out" / "log.md"],
-             "HTML": list(w.runs.glob("*/summary.html")), "SVG": list(w.runs.glob("*/summary-*.svg"))}  # fmt: skip
+             "HTML": list(w.runs.glob("*/summary.html"))}  # fmt: skip
     assert all(files.values())
     for sink, written in files.items():
         for file in written:
             text = file.read_text("utf-8")
-            held = in_markdown if sink == "summary.md" else in_html(lambda t, s=sink: only_ours(t, page=s == "HTML"))
+            held = in_markdown if sink == "summary.md" else in_html(partial(only_ours, page=True))
             for door in reached(text, doors):
                 counted.add(door, sink, held(text, door), (name, file.name))
+    for kind, plain in plain_charts.items():
+        for file, content in plain.items():
+            counted.add(EVERY, kind, (w.run / file).read_bytes() != content, (name, file))
+    took_in = [run for run in w.runs.iterdir() if (run / "facts.toml").is_file() and run != w.imported]
+    kept = "".join((run / file).read_text("utf-8") for run in took_in for file in ("events.jsonl", "facts.toml"))
+    assert len(took_in) == 3 and marker("ln") in kept
+    for door in NUMBERS_ALONE:
+        counted.add(door, "left out", marker(door) in kept, (name, took_in))
+
+
+@pytest.fixture(scope="module")
+def plain_charts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+    """The charts of a run that nothing was planted in: those of the others are to be the same, to the byte."""
+    run = make_run(tmp_path_factory.mktemp("plain"), steps=300)
+    gptbench("export", run.name, "--png", "--runs", run.parent).ok()
+    charts = {kind: {file.name: file.read_bytes() for file in run.glob(f"summary-*.{kind.lower()}")}
+              for kind in ("SVG", "PNG")}  # fmt: skip
+    assert all(charts.values())
+    return charts
 
 
 @pytest.mark.parametrize("shell", ["bash"])

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from engine import process
 from tests.faults.programs import GPTBENCH, Terminal
 from tests.hostile.payloads import PAYLOADS, STEERS, on_a_screen, reached
 from tests.hostile.table import Counted
@@ -21,13 +20,14 @@ from tests.hostile.world import DOORS, World, build
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
 doors = list(DOORS)
 
-# Keys on each screen, in order; "~" in front types a text. After each the screen is waited for.
+# Keys on each screen, in order; "~" in front types a text, PASTE the hostile one. After each the screen is waited for.
+PASTE = "paste"
 DATA = (
     *("\r", "t", "w", "w", "t", "/", "~words\r", "n", "f", "~text ~ plain\r", "S", "~score desc\r", "\x1b"),
     *("c", "h", "\x1b", "s", "x", "~FROM docs", "\x12", "\x1b", "\x1b", "d", "\x1b", "\x1b", "\x1b"),
     *("r", "\x0c", "~w/recipe.toml\r", "p", "\x1b", "\x1b", "\x1b", "a", "l"),
 )
-LAUNCH = ("a", "\r", "\x1b", "j", "\r", "\x1b")
+LAUNCH = ("a", "\r", "\x1b", "j", "\r", PASTE, "\x1b", "G", "\r", PASTE, "\r")
 RUN = (
     *("]", "]", "]", "]", "]", "m", "m", "x", "e", "y", "Y", "b", "\x1b", "F", "\x1b", "3", "p", "\x1b", "f", "f"),
     *("/", "~zz\r", "n", "\x1b", "3"),
@@ -41,17 +41,18 @@ RUNS = (
 class Session:
     """A workbench that is walked through; what each screen brought is told apart."""
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, pasted: str) -> None:
         self.terminal = terminal
+        self._pasted = f"\x1b[200~{pasted}\x1b[201~"
         self.brought: dict[str, str] = {}
         self._seen = 0
 
     def walk(self, screen: str, keys: Sequence[str]) -> None:
         """Press keys; all that comes is that screen's."""
         for key in keys:
-            if key.startswith("~"):  # into a prompt: it is there by now
-                self.terminal.settle(0.7, 10)
-            self.terminal.press(key.removeprefix("~"))
+            if key.startswith("~"):  # into a prompt: it is there by now, and blinks every half second
+                self.terminal.settle(0.4, 10)
+            self.terminal.press(self._pasted if key == PASTE else key.removeprefix("~"))
             if key == "\x1b":  # alone: with the next key it would be another one
                 time.sleep(0.25)
             self.terminal.settle(0.2, 6)
@@ -62,10 +63,9 @@ class Session:
 
 
 def watched(w: World) -> Path:
-    """Let the planted run seem to be running: its end is told on the desktop."""
+    """Let the planted run seem to be running, on another host: its end is told on the desktop."""
     lines = (w.run / "events.jsonl").read_bytes().splitlines(keepends=True)
     (w.run / "events.jsonl").write_bytes(b"".join(lines[:-1]))
-    process.write(w.run)
     return w.run
 
 
@@ -74,12 +74,17 @@ def test_every_screen(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     w = build(tmp_path / "w", PAYLOADS[name])
     run = watched(w)
     monkeypatch.setenv("GPTBENCH_NOTIFY", "1")
-    with Terminal([*GPTBENCH, "--runs", str(w.runs), "--data", str(w.shards)], tmp_path) as terminal:
-        session = Session(terminal)
+    opened = [*GPTBENCH, "--runs", str(w.runs), "--data", str(w.shards)]
+    with Terminal(opened, tmp_path, size=(200, 60)) as terminal:
+        session = Session(terminal, w.text("ar"))
         terminal.wait_for("qzfiq")
         session.walk("Data", DATA)
         session.walk("Launch", ["2", *LAUNCH])
-        session.walk("Runs", ["4", "G", "g", "/", "~running\r"])
+        session.walk("Runs", ["4", "G", "g", "/", "~name=elsewhere\r"])
+        session.walk("Run", ["\r", "s"])  # of another host, without a step so far
+        session.walk("Runs", ["4", "\x1b", "/", "~name=imported\r"])
+        session.walk("Run", ["\r", "x"])
+        session.walk("Runs", ["4", "\x1b", "/", "~name=broken\r", "b", "\x1b", "\x1b", "/", "~running step=300\r"])
         session.walk("Run", ["\r", *RUN])
         with (run / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({"event": "stop", "time": time.time(), "step": 300, "reason": "failed",

@@ -11,18 +11,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from engine import process
+from engine.config import resolve
+from tests.engine.conftest import TINY
 from tests.hostile.payloads import file_name, planted
 from tests.workbench.folders import NOW, make_run
 
 DOORS = {
     "tx": "text of documents", "co": "column names", "fi": "shards' file names", "fo": "folder names",
-    "rn": "run names", "rr": "runs folder's name", "wa": "warnings of events", "sa": "samples, prompts",
+    "rn": "run names", "rr": "runs folder's name", "wa": "phases of events", "sa": "samples, prompts",
     "st": "stop reasons", "de": "device's name", "no": "notes", "lo": "engine.log", "cf": "config.toml",
     "cx": "config.toml, unknown key",
     "da": "data.json", "di": "diagnosis.json", "pr": "process.json", "pb": "probes", "qu": "queue.json",
     "fa": "facts.toml", "ln": "logs' file names", "lc": "logs' columns", "lv": "logs' values", "lj": "logs' JSON",
-    "re": "recipes", "ar": "arguments",
+    "re": "recipes", "ar": "arguments, pasted text",
 }  # fmt: skip
+NUMBERS_ALONE = ("lc", "lv", "lj")  # of a log's lines nothing but numbers is taken: no sink ever shows their text
+EVERY = "every door at once"
 
 
 def toml(text: str) -> str:
@@ -42,6 +46,8 @@ class World:
     run: Path
     other: Path
     broken: Path
+    elsewhere: Path
+    changed: Path
     queued: Path
     imported: Path
     csv: Path
@@ -94,16 +100,29 @@ def build(base: Path, payload: str) -> World:
         "unique_tokens": 30_000, "documents": 3, "errors": [{"file": text("da"), "error": text("da")}],
         "held_out": {"documents": 3, "tokens": 30, "leaked_documents": 0},
     }))  # fmt: skip
-    (run / "diagnosis.json").write_text(json.dumps({"verdict": text("di"), "tldr": text("di"), "causes": []}))
+    for explained in (run, other):
+        (explained / "diagnosis.json").write_text(json.dumps({"verdict": text("di"), "tldr": text("di"), "causes": []}))
     (run / "process.json").write_text(json.dumps({"pid": 1, "start_time": text("pr"), "host": text("pr")}))
-    for name in ("current", "probe.log"):
-        (run / "probes").mkdir(exist_ok=True)
-        (run / "probes" / name).write_text(text("pb"), "utf-8")
+    settled = {"cause": "lr_too_high", "what": text("pb"), "confirmed": True, "why": text("pb"), "step": 300}
+    for cause, result in {"lr_too_high": settled, named("pb"): {}}.items():
+        (run / "probes" / cause).mkdir(parents=True)
+        (run / "probes" / cause / "result.json").write_text(json.dumps(result))
+        (run / "probes" / cause / "plan.json").write_text(json.dumps({"format": 1, "arms": [], "step": 300}))
+    for name, content in {"current": named("pb"), "engine.log": text("pb")}.items():
+        (run / "probes" / name).write_text(content, "utf-8")
     config = (run / "config.toml").read_text()
     paths = f"paths = [{toml('/' + text('cf') + '.parquet')}]\nval_paths = [{toml('/' + text('cf'))}]"
     (run / "config.toml").write_text(re.sub(r"(?m)^paths = .*\n(val_paths = .*)?", lambda _: paths + "\n", config))
     broken = make_run(runs, "broken", steps=20)
     (broken / "config.toml").write_text(f"[optim]\n{toml(text('cx'))} = 3\n")
+    elsewhere = make_run(runs, "elsewhere", steps=-1)
+    with (elsewhere / "events.jsonl").open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"event": "phase", "time": NOW, "name": text("wa"), "seconds": 1.0}) + "\n")
+    (elsewhere / "process.json").write_bytes((run / "process.json").read_bytes())
+    changed = runs / "changed"
+    changed.mkdir()
+    (changed / "config.toml").write_text(resolve(overrides={**TINY, "data.paths": [str(shard)]}).to_toml())
+    (changed / "data.json").write_bytes((run / "data.json").read_bytes())
     queued = runs / "queued"
     queued.mkdir()
     (queued / "config.toml").write_text(config)
@@ -130,4 +149,7 @@ def build(base: Path, payload: str) -> World:
     recipe, bad = base / "recipe.toml", base / f"{named('re')}.toml"
     recipe.write_text(f"[filter]\nlanguage = [{toml(text('re'))}]\nwhere = [{toml('text ~ ' + text('re'))}]\n", "utf-8")
     bad.write_text(f"[filter]\nscore_column = {toml(text('re'))}\nmin_score = 1.0\n", "utf-8")
-    return World(base, payload, shards, shard, runs, run, other, broken, queued, imported, csv, jsonl, log, recipe, bad)
+    return World(
+        base, payload, shards, shard, runs, run, other, broken, elsewhere, changed, queued, imported, csv, jsonl, log,
+        recipe, bad,
+    )  # fmt: skip

@@ -11,12 +11,15 @@ from xml.etree import ElementTree
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from textual.app import App
+from textual.events import Paste
 from textual.widgets import Static
 
 from tests.workbench.conftest import Wait
 from tests.workbench.folders import NOW, make_run
 from workbench.app import GptbenchApp
 from workbench.cli import main
+from workbench.widgets.line import Line
 from workbench.widgets.table import Table
 
 PAYLOADS = {
@@ -163,3 +166,17 @@ async def test_the_screens(payload: str, here: Path, until: Wait) -> None:
         await until(pilot, lambda: app.current_mode == "runs" and app.screen.query_one(Table).row_count == 1)
         assert not STEERS.search(app.export_screenshot())
         assert app.is_running and all(not STEERS.search(str(s.content)) for s in app.screen.query(Static))
+
+
+@payloads
+async def test_a_line_to_type_into(payload: str) -> None:
+    """What is pasted is shown escaped, and taken as it is."""
+    app: App[None] = App()
+    async with app.run_test() as pilot:
+        line = Line()
+        await app.mount(line)
+        line.focus()
+        line.post_message(Paste(payload))
+        await pilot.pause()
+        assert line.value == payload.splitlines()[0]
+        assert not STEERS.search(app.export_screenshot())

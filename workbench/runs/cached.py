@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from data.packed import default_cache
+from data.unfinished import private
 from workbench.runs.columns import Columns
 from workbench.runs.history import History, Marks, evaluations
 
@@ -64,7 +65,7 @@ def save(events: Path, history: History, offset: int) -> None:
             "marks": {name: getattr(history, name) for name in _MARKS},
         }  # fmt: skip
         arrays["about"] = np.frombuffer(json.dumps(about).encode(), dtype=np.uint8)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private(path.parent)
         try:
             with temporary.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]

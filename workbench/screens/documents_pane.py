@@ -19,6 +19,7 @@ from workbench.screens.pane import Pane
 from workbench.text import plain
 from workbench.widgets.document_table import PAGE, DocumentTable, Row, row_of
 from workbench.widgets.document_view import DocumentView, Piece, pieces_of
+from workbench.widgets.line import Line
 from workbench.widgets.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ class DocumentsPane(Pane):
 
     def compose(self) -> ComposeResult:
         """Question line, table, document."""
-        yield Input(id="ask", compact=True)
+        yield Line(id="ask", compact=True)
         yield Sheet("", id="narrowed")
         with Container(id="documents-split"):
             yield DocumentTable(id="documents")

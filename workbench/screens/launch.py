@@ -23,6 +23,7 @@ from workbench.screens.messages import Done
 from workbench.screens.options import Options, choices_of, help_of
 from workbench.screens.starting import StartKeys
 from workbench.text import plain
+from workbench.widgets.line import Line
 from workbench.widgets.preflight import Basis, Plan, Preflight
 from workbench.widgets.sheet import Sheet
 from workbench.widgets.table import Column, Table
@@ -86,7 +87,7 @@ class LaunchScreen(StartKeys):
         yield Sheet("", id="starting")
         with Vertical(id="edit"):
             yield Sheet("", id="edit-help")
-            yield Input(id="edit-value", compact=True)
+            yield Line(id="edit-value", compact=True)
             yield Sheet("", id="edit-error")
 
     def on_screen_resume(self) -> None:

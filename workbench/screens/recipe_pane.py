@@ -21,6 +21,7 @@ from workbench.screens.messages import Done
 from workbench.screens.pane import JobPane
 from workbench.text import plain
 from workbench.widgets.format import UNKNOWN, count, share
+from workbench.widgets.line import Line
 from workbench.widgets.sheet import Sheet
 from workbench.widgets.table import Column, Table
 
@@ -80,7 +81,7 @@ class RecipePane(JobPane):
             yield Table(_COLUMNS, id="recipe-keys")
             with VerticalScroll(id="recipe-side", can_focus=False):
                 yield Sheet("", id="recipe-effect")
-        yield Input(id="recipe-value", compact=True)
+        yield Line(id="recipe-value", compact=True)
 
     def opened(self) -> None:
         """The recipe so far."""

@@ -21,6 +21,7 @@ from workbench.screens.manage_keys import ManageKeys
 from workbench.screens.queue_keys import line_of, look
 from workbench.screens.runs_table import COLUMNS, ORDERS, row
 from workbench.text import plain
+from workbench.widgets.line import Line
 from workbench.widgets.run_header import STATE_SIGNS
 from workbench.widgets.table import Table
 
@@ -59,7 +60,7 @@ class RunsScreen(ManageKeys):
 
     def body(self) -> ComposeResult:
         """Filter, table, a line about what is shown."""
-        yield Input(
+        yield Line(
             placeholder="words, or: val<3 and layers=12, state=running, not demo, preset~40m", id="filter", compact=True
         )
         yield Table(COLUMNS, id="runs")

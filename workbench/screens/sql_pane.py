@@ -18,6 +18,7 @@ from workbench.screens.keys import SQL, bindings
 from workbench.screens.messages import Done
 from workbench.screens.pane import Pane
 from workbench.text import plain
+from workbench.widgets.line import Line
 from workbench.widgets.sheet import Sheet
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Answered(Message):
     wrong: bool = False
 
 
-class Statement(Input):
+class Statement(Line):
     """One line; up and down go through what was asked before."""
 
     BINDINGS = [
@@ -77,7 +78,7 @@ class SqlPane(Pane):
     def compose(self) -> ComposeResult:
         """Statement, answer, status; the line for an export's file."""
         yield Statement()
-        yield Input(placeholder="write the result to FILE.parquet or FILE.csv; esc leaves", id="export", compact=True)
+        yield Line(placeholder="write the result to FILE.parquet or FILE.csv; esc leaves", id="export", compact=True)
         yield DataTable(id="answer", cursor_type="row", zebra_stripes=False)
         yield Sheet("", id="sql-status")
 

@@ -14,6 +14,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from workbench.text import plain
+from workbench.widgets.line import Line
 
 Answer = tuple[int, list[str]]
 
@@ -53,9 +54,9 @@ class BranchDialog(ModalScreen[Answer | None]):
         with Vertical():
             yield Static(Content.styled(plain(self.question), "bold"))
             yield Static(Content.styled(f"from the checkpoint of step (there are: {there})", "$text-muted"))
-            yield Input(str(self.step), compact=True, id="branch-step")
+            yield Line(str(self.step), compact=True, id="branch-step")
             yield Static(Content.styled("changed options, such as optim.lr=1e-4 train.max_steps=3000", "$text-muted"))
-            yield Input(self.sets, compact=True, id="branch-sets")
+            yield Line(self.sets, compact=True, id="branch-sets")
             yield Static("", id="branch-wrong")
             keys = (("enter", "next, then start"), ("^g", "start"), ("esc", "leave"))
             yield Static(Content("   ").join(Content.assemble((k, "bold $text-accent"), f" {d}") for k, d in keys))

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from textual.suggester import Suggester
-from textual.widgets import Input
 
 from workbench.text import plain
+from workbench.widgets.line import Line
 
 _LOOKED_AT = 2000  # entries of a folder
 
@@ -38,7 +38,7 @@ class PathSuggester(Suggester):
         return value[: len(value) - len(begun)] + min(names) if begun and names else None
 
 
-class PathInput(Input):
+class PathInput(Line):
     """An input for a parquet file, a folder or a glob."""
 
     def __init__(self, *, id: str | None = None) -> None:

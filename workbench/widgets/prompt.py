@@ -11,6 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Input, Static
 
 from workbench.text import plain
+from workbench.widgets.line import Line
 
 _CSS = """
     $NAME { align: center middle; }
@@ -34,7 +35,7 @@ class Ask(ModalScreen[str | None]):
         """The question above the line."""
         with Vertical():
             yield Static(Content(plain(self.question)))
-            yield Input(plain(self.value), compact=True, id="answer")
+            yield Line(plain(self.value), compact=True, id="answer")
             yield Static(Content.styled("enter takes it, esc leaves", "$text-muted"))
 
     @on(Input.Submitted)
