@@ -23,10 +23,8 @@ from workbench.runs.history import FloatArray, History
 
 _TO_TENTH = ((25e6, 0.071), (100e6, 0.084), (400e6, 0.095))
 POWER = (1.0, 0.85, 0.6)  # low, mid, high exponent of the share that is left
-CALIBRATED = (
-    1e7,
-    2e9,
-)  # parameters; outside, the interval reaches from a third to five times (small ones at a high rate gain 0.2)
+# Parameters; outside, the interval reaches from a third to five times (small models at a high rate gain 0.2).
+CALIBRATED = (1e7, 2e9)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     findings: list[Finding] = []
     missing: list[str] = []
     ratio = e.signals.lr_ratio
-    if ratio is None:
+    if e.signals.trained_before:
+        missing.append("earlier training: published optima are of training from scratch, and its rate is unknown")
+    elif ratio is None:
         missing.append(
             "parameters, lr and the optimiser (AdamW, or this engine's Muon): the rate cannot be set against published "
             "optima"
