@@ -189,7 +189,7 @@ async def test_an_explained_run_leaves_no_copy_of_its_history(
         await pilot.pause(0.3)
         gc.collect()
         assert screen.feed is not None
-        copies = [one for one in gc.get_objects() if isinstance(one, History) and one.step >= 301]
+        copies = [one for one in gc.get_objects() if type(one) is History and one.step >= 301]
         assert len(copies) == 1  # the feed's own
 
 

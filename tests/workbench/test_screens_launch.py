@@ -127,6 +127,12 @@ async def test_time_is_told_at_the_pace_of_an_earlier_run_on_this_device(
         app.screen.query_one("#edit-value", Input).value = "90000h"
         await pilot.press("enter")
         await until(pilot, lambda: "goal 90000h:" in preflight(app) and "final loss" in preflight(app))
+        await pilot.press("t")
+        await until(pilot, lambda: app.focused is app.screen.query_one("#edit-value", Input))
+        app.screen.query_one("#edit-value", Input).value = "8h"  # less than the law's smallest run takes here
+        await pilot.press("enter")
+        smallest = duration(6 * 2e7 * 3e8 / (2e7 * 2048))
+        await until(pilot, lambda: f"300M tokens, takes {smallest} on this device" in " ".join(preflight(app).split()))
 
 
 async def test_without_shards_it_says_what_to_do_and_starts_nothing(here: Path, until: Wait) -> None:

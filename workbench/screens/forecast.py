@@ -43,7 +43,8 @@ def forecast(config: Config, plan: Plan, figures: Mapping[str, Any] | None, effe
         held = max(1, round(documents * config.data.val_fraction))
         if held < FEW_DOCUMENTS:
             warnings.append(
-                f"about {held} held-out documents: too few to tell a plateau from noise; raise data.val_fraction"
+                f"about {held} held-out document{'s' * (held != 1)}: too few to tell a plateau from noise; raise "
+                "data.val_fraction"
             )
     if plan.parameters and plan.total_tokens > MANY_PER_PARAMETER * plan.parameters:
         warnings.append(
@@ -97,7 +98,16 @@ def proposal_for(goal: str, plan: Plan, effective: float | None, shards: int) ->
         return propose.for_loss(value, speed, unique=effective, unique_per_shard=per_shard)
     if speed is None:
         raise propose.Unreachable("the speed of this device is not known yet: name a loss instead")
-    return propose.for_hours(value, speed, unique=effective, unique_per_shard=per_shard)
+    try:
+        return propose.for_hours(value, speed, unique=effective, unique_per_shard=per_shard)
+    except propose.Unreachable as error:
+        if value <= 0:
+            raise
+        smallest = duration(6 * law.FITTED_PARAMETERS[0] * law.FITTED_TOKENS[0] / speed)
+        raise propose.Unreachable(
+            f"outside what the law was fitted on: its smallest run, {count(law.FITTED_PARAMETERS[0])} parameters on "
+            f"{count(law.FITTED_TOKENS[0])} tokens, takes {smallest} on this device"
+        ) from error
 
 
 def proposal_lines(goal: str, found: propose.Proposal, family: str, known: bool) -> list[str]:
