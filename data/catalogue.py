@@ -59,7 +59,6 @@ class ShardFile:
     row_groups: int
     columns: tuple[Column, ...]
     compression: str  # codec names, joined by "+"
-    uncompressed_bytes: int  # all columns, as the footer states
     text_column: str | None
     token_column: str | None
 
@@ -205,7 +204,6 @@ class Catalogue:
         except ShardError as error:
             self.errors.append(FileProblem.of(path, error))
             text = None
-        groups = [footer.metadata.row_group(i) for i in range(footer.metadata.num_row_groups)]
         try:
             codecs = {chunk.codec for group in itertools.islice(footer.row_groups(), 1) for chunk in group.chunks}
         except FooterError as error:
@@ -213,10 +211,9 @@ class Catalogue:
         counted = any(c.name == "token_count" and c.type.endswith(("INT", "INTEGER")) for c in columns)
         return ShardFile(
             identity=identity,
-            row_groups=len(groups),
+            row_groups=footer.metadata.num_row_groups,
             columns=columns,
             compression="+".join(sorted(codecs)),
-            uncompressed_bytes=sum(group.total_byte_size for group in groups),
             text_column=text,
             token_column="token_count" if counted else None,
         )

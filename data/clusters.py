@@ -1,4 +1,4 @@
-"""Clusters of copies as they are looked at: which are the largest, duplicate of what, how alike; keep-lists."""
+"""Clusters of copies as they are looked at: which are the largest, duplicate of what, how alike."""
 
 from __future__ import annotations
 
@@ -117,14 +117,6 @@ class Clusters:
     def near_duplicates(self) -> npt.NDArray[np.bool_]:
         """Documents that are no exact copies, and not the first of their cluster: bool [documents]."""
         return (self.representative != np.arange(len(self))) & ~self.exact_duplicates()
-
-    def kept(self) -> dict[str, I64]:
-        """The rows of each cluster's first document, by file."""
-        first = self.representative == np.arange(len(self))
-        return {
-            path: self.rows[begin:end][first[begin:end]]
-            for path, begin, end in zip(self.files, self.base[:-1].tolist(), self.base[1:].tolist(), strict=True)
-        }
 
     def largest(self, limit: int | None = None) -> list[Cluster]:
         """The clusters of more than one document, by what they waste, the most first."""

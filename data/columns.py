@@ -86,7 +86,6 @@ class Layout:
     file: str
     row_groups: tuple[tuple[int, int, int], ...]
     columns: tuple[StoredColumn, ...]
-    writer: str
 
 
 def column_statistics(
@@ -167,7 +166,7 @@ def histogram(
         if log is None:
             log = low >= 0 and positive is not None and high > _WIDE * max(median, positive) and p99 > 4 * median
         log = log and positive is not None
-        edges = _growing(positive, high, bins, whole) if log else _even(low, high, bins, whole)
+        edges = growing_edges(positive, high, bins, whole) if log else even_edges(low, high, bins, whole)
         place = (
             f"floor(ln(x / {edges[0]!r}) / {math.log(edges[1] / edges[0])!r})"
             if log
@@ -198,7 +197,7 @@ def layout(path: str) -> Layout:
     """How a file is stored, from its footer. Raises ShardError as ``files.identify``."""
     identity, footer = read_footer(path)
     try:
-        groups, writer = list(footer.row_groups()), footer.created_by()
+        groups = list(footer.row_groups())
     except FooterError as error:
         raise unreadable(path, error) from None
     stored: dict[str, dict[str, Any]] = {}
@@ -220,7 +219,6 @@ def layout(path: str) -> Layout:
             )
             for name, e in stored.items()
         ),
-        writer,
     )  # fmt: skip
 
 
@@ -291,7 +289,8 @@ class _Reader:
         return " UNION ALL ".join([part] * len(by_type)), list(by_type.values())
 
 
-def _even(low: float, high: float, bins: int, whole: bool) -> tuple[float, ...]:
+def even_edges(low: float, high: float, bins: int, whole: bool) -> tuple[float, ...]:
+    """Edges of equal width, from ``low`` to ``high``; of integers (``whole``) no narrower than 1."""
     if whole:
         width = max(1, math.ceil((high - low + 1) / bins))
         count = max(1, math.ceil((high - low + 1) / width))
@@ -301,7 +300,7 @@ def _even(low: float, high: float, bins: int, whole: bool) -> tuple[float, ...]:
     return (*(low + (high - low) * i / bins for i in range(bins)), high)
 
 
-def _growing(low: float, high: float, bins: int, whole: bool) -> tuple[float, ...]:
+def growing_edges(low: float, high: float, bins: int, whole: bool) -> tuple[float, ...]:
     """Edges that grow by a constant factor, from ``low`` to beyond ``high``."""
     top = high + 1 if whole else high * (1 + 1e-9)
     return tuple(low * (top / low) ** (i / bins) for i in range(bins + 1))

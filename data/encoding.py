@@ -37,6 +37,17 @@ def load(name: str = "gpt2") -> tiktoken.Encoding:
     return _gpt2(name) if name in _OFFLINE else _from_tiktoken(name)
 
 
+def check(name: str) -> None:
+    """Raise EncodingError for an unknown name. Nothing is loaded."""
+    if name in _OFFLINE:
+        return
+    import tiktoken
+
+    known = tiktoken.list_encoding_names()
+    if name not in known:
+        raise EncodingError(f"encoding {name!r} is not known; known: {', '.join(sorted(known))}")
+
+
 def merge_table() -> bytes:
     """GPT-2's ``vocab.bpe``, checked. Raises EncodingError if it is missing or its sha256 is another."""
     try:
@@ -84,9 +95,7 @@ def _gpt2(name: str) -> tiktoken.Encoding:
 def _from_tiktoken(name: str) -> tiktoken.Encoding:
     import tiktoken
 
-    known = tiktoken.list_encoding_names()
-    if name not in known:
-        raise EncodingError(f"encoding {name!r} is not known; known: {', '.join(sorted(known))}")
+    check(name)
     outcome: list[tiktoken.Encoding | BaseException] = []
 
     def fetch() -> None:

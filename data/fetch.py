@@ -19,8 +19,8 @@ from typing import Any
 
 from data.catalogue import FileProblem
 from data.files import ShardError, identify
+from data.remote import PARQUET
 
-_SUFFIXES = (".parquet", ".parq")
 _DATASET = re.compile(r"[\w.-]+(/[\w.-]+)?")
 _BLOCK = 8 << 20  # bytes asked for at once
 Progress = Callable[[str, float], None]
@@ -87,7 +87,7 @@ def fetch(
         found = [
             RemoteShard(entry.path, int(entry.size), entry.lfs.sha256 if entry.lfs else entry.blob_id or "")
             for entry in entries
-            if getattr(entry, "size", None) is not None and entry.path.lower().endswith(_SUFFIXES)
+            if getattr(entry, "size", None) is not None and entry.path.lower().endswith(PARQUET)
         ]
     if not found:
         raise FetchError(f"{dataset}: holds no parquet file; gptbench trains on parquet shards only")
@@ -261,7 +261,9 @@ def _hub() -> Any:
         import huggingface_hub
         import huggingface_hub.errors
     except ImportError:
-        raise FetchError("data fetch needs an extra: pip install 'gptbench[hub]'") from None
+        raise FetchError(
+            "data fetch needs the extra hub: pip install -c constraints.txt '.[hub]' in gptbench's checkout"
+        ) from None
     return huggingface_hub
 
 

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from data import remote
 from data.errors import ShardError
 from data.footer import Footer, FooterError
+from data.remote import PARQUET
 
 if TYPE_CHECKING:
     import pyarrow
 
 _MAGIC = b"PAR1"
 _GIANT, _LONG = 1 << 26, 1 << 16  # bytes of a document, and of a mean one beside which a giant is expected
-_SUFFIXES = (".parquet", ".parq")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _walk(folder: str) -> Iterator[str]:
     for where, folders, files in os.walk(folder):
         folders[:] = [f for f in folders if not f.startswith(".")]
         for name in files:
-            if name.lower().endswith(_SUFFIXES) and not name.startswith("."):
+            if name.lower().endswith(PARQUET) and not name.startswith("."):
                 yield os.path.join(where, name)
 
 

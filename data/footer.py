@@ -71,15 +71,6 @@ class Footer:
                 return
             reader.value(kind)
 
-    def created_by(self) -> str:
-        """The program that wrote the file, "" if it does not say. Raises FooterError."""
-        reader = _Reader(self.raw)
-        for field, kind in reader.fields():
-            value = reader.value(kind)
-            if field == 6 and isinstance(value, bytes):
-                return value.decode("utf-8", "replace")
-        return ""
-
 
 def _row_group(fields: dict[int, Any]) -> RowGroup:
     columns = fields.get(1)

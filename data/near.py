@@ -22,14 +22,12 @@ from data.clusters import Clusters
 from data.database import scratch
 from data.files import ShardError
 from data.sketch import BAND_COLUMNS, similarity
-from data.sketches import Sketches, sketch_shards
+from data.sketches import Sketches, share_of, sketch_shards
 from data.verify import THRESHOLD, ShingleSets
 from data.workers import Cancelled
 
-SURE, HOPELESS = (
-    THRESHOLD + 0.12,
-    THRESHOLD - 0.14,
-)  # signature similarities beyond which no text is read: three standard errors from 0.8
+# Signature similarities beyond which no text is read: three standard errors from 0.8.
+SURE, HOPELESS = THRESHOLD + 0.12, THRESHOLD - 0.14
 _LEADERS = 16  # that a bucket's documents are compared with, one after the other, until one is near
 _MEMORY = "256MB"
 _BLOCK = 1 << 14  # pairs compared at once
@@ -55,19 +53,12 @@ def clusters(
         cancelled: asked several times a second; yes raises Cancelled; sketches made by then stay in the cache.
     """
     files = [file for file in catalogue.files if file.text_column is not None]
-    total, done = sum(file.rows for file in files) or 1, dict[str, int]()
-
-    def step(path: str, rows: int, _: int) -> None:
-        done[path] = rows
-        if on_progress is not None:
-            on_progress("sketching", sum(done.values()) / total)
-
     made = sketch_shards(
         [file.path for file in files],
         column=catalogue.column,
         cache=cache or packed.default_cache(),
         workers=workers,
-        on_progress=step,
+        on_progress=share_of(sum(file.rows for file in files), "sketching", on_progress),
         on_error=on_error,
         cancelled=cancelled,
     )

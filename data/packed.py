@@ -1,8 +1,6 @@
-"""Shards packed into tokens: memory-mapped, with document boundaries, once per shard.
+"""Packs of shards, each packed once: found in a cache by the bytes they were made of, or made there.
 
-A pack is a folder of raw little-endian arrays and ``meta.json``, which states sizes and checksums; it stands for
-itself, so that it can be trained on where the shard is not. A pack is complete or absent: it is written beside and
-renamed. Needs numpy, pyarrow and tiktoken only.
+A pack is complete or absent: it is written beside and renamed. Needs numpy, pyarrow and tiktoken only.
 """
 
 from __future__ import annotations
@@ -11,112 +9,17 @@ import hashlib
 import json
 import os
 import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from data import workers as processes
 from data.files import FileIdentity, ShardError, absolute, expand, identify, may_hold_giants, read_footer
+from data.pack import FORMAT, SUFFIX, Pack, find_packs, is_pack
 from data.workers import Cancelled
 
-__all__ = ["Cancelled", "Pack", "default_cache", "find_packs", "first_copies", "inputs", "pack_shard", "pack_shards"]
-
-FORMAT = 1
-META = "meta.json"
-SUFFIX = ".pack"
-
-
-def token_dtype(vocab_size: int) -> np.dtype[Any]:
-    """uint16 where every id below ``vocab_size`` fits, else uint32."""
-    return np.dtype("<u2" if vocab_size <= 1 << 16 else "<u4")
-
-
-def array_dtypes(vocab_size: int) -> dict[str, np.dtype[Any]]:
-    """The arrays of a pack, by name, as they lie on disk."""
-    signed, unsigned = np.dtype("<i8"), np.dtype("<u8")
-    return {
-        "tokens": token_dtype(vocab_size),
-        "offsets": signed,
-        "rows": signed,
-        "hashes": unsigned,
-        "bytes": signed,
-    }
-
-
-@dataclass(frozen=True, eq=False)
-class Pack:
-    """One shard's tokens. Document i is ``tokens[offsets[i]:offsets[i + 1]]``; its last token is ``eot``.
-
-    Attributes:
-        tokens: uint16 or uint32 [all tokens, separators included], memory-mapped.
-        offsets: int64 [documents + 1].
-        rows: int64 [documents], the document's row in the shard, from 0. Rows with a null or empty text are no
-            documents; ``empty_rows`` counts them.
-        hashes: uint64 [documents, 2], BLAKE2b-128 of the text's UTF-8 bytes: equal texts, equal hashes.
-        bytes: int64 [documents], length of the text in UTF-8 bytes.
-    """
-
-    folder: Path
-    identity: FileIdentity
-    encoding: str
-    vocab_size: int
-    eot: int
-    column: str
-    empty_rows: int
-    tokens: npt.NDArray[Any]
-    offsets: npt.NDArray[np.int64]
-    rows: npt.NDArray[np.int64]
-    hashes: npt.NDArray[np.uint64]
-    bytes: npt.NDArray[np.int64]
-
-    @property
-    def documents(self) -> int:
-        """Number of documents."""
-        return len(self.rows)
-
-    def document(self, index: int) -> npt.NDArray[Any]:
-        """Tokens of one document, its separator included: uint16 or uint32 [length]."""
-        return self.tokens[self.offsets[index] : self.offsets[index + 1]]
-
-    @classmethod
-    def open(cls, folder: str | Path, *, verify: bool = True) -> Pack:
-        """Map a pack. Raises ShardError where it is absent, cut short or damaged.
-
-        Args:
-            verify: also compare every array's checksum (reads the pack once, about 3 GB/s).
-        """
-        folder = Path(folder)
-        meta = _read_meta(folder)
-        arrays = {}
-        for name, dtype in array_dtypes(meta["vocab_size"]).items():
-            path, stated = folder / f"{name}.bin", meta["arrays"][name]
-            try:
-                size = path.stat().st_size
-                if size != stated["bytes"]:
-                    raise _damaged(folder, f"{path.name} has {size:,} bytes of {stated['bytes']:,}")
-                # An empty file cannot be mapped.
-                array = np.memmap(path, dtype, mode="r") if size else np.zeros(0, dtype)
-            except OSError as error:
-                raise _damaged(folder, f"{path.name}: {error.strerror or error}") from None
-            if verify and zlib.crc32(array.data) != stated["crc32"]:
-                raise _damaged(folder, f"checksum of {path.name} differs")
-            arrays[name] = array
-        arrays["hashes"] = arrays["hashes"].reshape(-1, 2)
-        return cls(
-            folder=folder,
-            identity=FileIdentity(**meta["identity"]),
-            encoding=meta["encoding"],
-            vocab_size=meta["vocab_size"],
-            eot=meta["eot"],
-            column=meta["column"],
-            empty_rows=meta["empty_rows"],
-            **arrays,
-        )
+__all__ = [
+    "Cancelled", "Pack", "default_cache", "find_packs", "inputs", "is_pack", "pack_folder", "pack_shard", "pack_shards",
+]  # fmt: skip
 
 
 def default_cache() -> Path:
@@ -128,17 +31,6 @@ def default_cache() -> Path:
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "gptbench"
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gptbench"
-
-
-def find_packs(path: str | Path) -> list[Path]:
-    """Pack folders at ``path``: itself, or those right inside it, sorted; none for anything else."""
-    path = Path(path)
-    if (path / META).is_file():
-        return [path.absolute()]
-    try:
-        return sorted(entry.absolute() for entry in path.glob(f"*{SUFFIX}") if (entry / META).is_file())
-    except OSError:
-        return []
 
 
 def inputs(paths: Sequence[str | Path]) -> list[str]:
@@ -268,21 +160,6 @@ def pack_shards(
             finished.close()
 
 
-def first_copies(packs: Sequence[Pack]) -> list[npt.NDArray[np.bool_]]:
-    """Which documents are the first of their exact text, over all packs in their order: bool [documents] per pack."""
-    hashes = np.concatenate([np.asarray(pack.hashes) for pack in packs] or [np.zeros((0, 2), np.uint64)])
-    order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: copies stay in the order of the packs
-    ordered = hashes[order]
-    first = np.ones(len(hashes), bool)
-    first[order[1:]] = (ordered[1:] != ordered[:-1]).any(axis=1)
-    return np.split(first, np.cumsum([pack.documents for pack in packs])[:-1]) if packs else []
-
-
-def is_pack(path: str | Path) -> bool:
-    """Whether ``path`` is a pack folder."""
-    return (Path(path) / META).is_file()
-
-
 def pack_folder(identity: FileIdentity, encoding: str, column: str, cache: str | Path) -> Path:
     """Where the pack of these bytes lies in ``cache``: a readable name, and a hash of all that decides its content."""
     key = json.dumps([FORMAT, identity.to_dict(), encoding, column], sort_keys=True)
@@ -304,30 +181,3 @@ def _matching(folder: Path, identity: FileIdentity) -> Pack | None:
     except ShardError:
         return None
     return pack if pack.identity == identity else None
-
-
-def _read_meta(folder: Path) -> dict[str, Any]:
-    try:
-        meta: dict[str, Any] = json.loads((folder / META).read_bytes())
-        if meta["format"] != FORMAT:
-            raise ShardError(f"{folder}: a pack of format {meta['format']}, not {FORMAT}; pack the shard again")
-        if meta.pop("crc32") != meta_checksum(meta):
-            raise _damaged(folder, f"checksum of {META} differs")
-    except FileNotFoundError:
-        raise ShardError(f"{folder}: not a pack folder (no {META}); name a pack folder or a parquet file") from None
-    except OSError as error:
-        raise ShardError(f"{folder}: cannot be read: {error.strerror or error}; check its permissions") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, ShardError):
-            raise
-        raise _damaged(folder, f"{META} cannot be read") from None
-    return meta
-
-
-def meta_checksum(meta: dict[str, Any]) -> int:
-    """CRC-32 of the meta data without its own checksum."""
-    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
-
-
-def _damaged(folder: Path, what: str) -> ShardError:
-    return ShardError(f"{folder}: damaged pack ({what}); delete the folder and pack the shard again")

@@ -25,7 +25,7 @@ import tiktoken
 from data.encoding import EncodingError, load
 from data.files import FileIdentity, ShardError, check_text_column, footer_bytes, open_shard, unchanged, unreadable
 from data.footer import Footer
-from data.packed import FORMAT, META, Pack, array_dtypes, meta_checksum, token_dtype
+from data.pack import FORMAT, META, Pack, array_dtypes, meta_checksum, token_dtype
 from data.unfinished import place, private, sweep, writing
 
 _BATCH_BYTES = 8 << 20  # text held at once, about; a single document may be larger

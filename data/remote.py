@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://")
 EXTRAS = {"s3": "remote", "hf": "hub"}  # what is installed for a scheme
-_SUFFIXES = (".parquet", ".parq")
+PARQUET = (".parquet", ".parq")
 
 
 def scheme(path: str) -> str | None:
@@ -38,12 +38,12 @@ def expand(path: str) -> list[str]:
     files = filesystem(path)
     with _asking(path):
         if glob.has_magic(path) and not files.exists(path):
-            found = [each for each in files.glob(path) if str(each).lower().endswith(_SUFFIXES)]
+            found = [each for each in files.glob(path) if str(each).lower().endswith(PARQUET)]
             what = "no file matches this pattern"
         elif files.isfile(path):
             return [path]
         else:
-            found = [each for each in files.find(path) if str(each).lower().endswith(_SUFFIXES)]
+            found = [each for each in files.find(path) if str(each).lower().endswith(PARQUET)]
             what = "no *.parquet file here"
     if not found:
         raise ShardError(f"{path}: {what}; check the path")
@@ -89,7 +89,8 @@ def _filesystem(kind: str, path: str) -> Any:
 
         return fsspec.filesystem(kind)
     except ImportError:
-        raise ShardError(f"{path}: reading {kind}:// needs an extra: pip install 'gptbench[{EXTRAS[kind]}]'") from None
+        how = f"pip install -c constraints.txt '.[{EXTRAS[kind]}]' in gptbench's checkout"
+        raise ShardError(f"{path}: {kind}:// needs the extra {EXTRAS[kind]}: {how}") from None
 
 
 def _hub_files() -> Any:

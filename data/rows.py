@@ -1,4 +1,4 @@
-"""Some rows' texts of a shard: streamed from its beginning, or picked from the row groups that hold them."""
+"""Some rows' texts of a shard, streamed from its beginning."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data.files import FileIdentity, ShardError, identify, open_shard, unreadable
+from data.files import FileIdentity, ShardError, identify
 from data.packing import documents
 
 I64 = npt.NDArray[np.int64]
@@ -36,21 +35,3 @@ def chosen(
         if len(here):
             yield here, texts if len(here) == len(texts) else texts.take(pa.array(here - first))
         on_progress(first + len(texts), known.rows)  # once the caller is done with them
-
-
-def rows_of(path: str, column: str, rows: I64) -> pa.LargeStringArray:
-    """Some rows' texts, ascending; only the row groups that hold them are read. Raises ShardError."""
-    parts = []
-    try:
-        with open_shard(path) as file:
-            shard = pq.ParquetFile(file, page_checksum_verification=True)
-            sizes = [shard.metadata.row_group(g).num_rows for g in range(shard.metadata.num_row_groups)]
-            ends = np.cumsum(sizes)
-            for group in np.unique(np.searchsorted(ends, rows, side="right")).tolist():
-                begin = int(ends[group]) - sizes[group]
-                here = rows[(rows >= begin) & (rows < ends[group])] - begin
-                table = shard.read_row_group(group, columns=[column], use_threads=False)
-                parts.append(table.column(0).combine_chunks().cast(pa.large_string()).take(pa.array(here)))
-        return pa.chunked_array(parts, pa.large_string()).combine_chunks()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise unreadable(path, error) from None

@@ -69,25 +69,6 @@ def slices(texts: pa.LargeStringArray) -> Iterator[tuple[pa.LargeStringArray, in
         begin = end
 
 
-def shingle_sets(texts: pa.LargeStringArray) -> Iterator[U64]:
-    """Each document's distinct shingles, ascending."""
-    longer: list[U64] = []
-    previous = -1
-    for array, first, piece in slices(texts):
-        if longer and not (piece and first == previous):
-            yield np.unique(np.concatenate(longer))
-            longer = []
-        found = hash_slice(array)
-        if piece:
-            longer.append(np.unique(found.shingles))
-            previous = first
-            continue
-        for a, b in zip(found.offsets[:-1].tolist(), found.offsets[1:].tolist(), strict=True):
-            yield np.unique(found.shingles[a:b])
-    if longer:
-        yield np.unique(np.concatenate(longer))
-
-
 def smallest_sets(texts: pa.LargeStringArray, kept: int) -> Iterator[tuple[U32, I64]]:
     """Each document's ``kept`` smallest distinct shingles (their upper halves), ascending, several documents at once.
 

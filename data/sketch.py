@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import itertools
 import struct
 from typing import Any
 
@@ -19,6 +18,7 @@ import pyarrow as pa
 from rensa import RMinHash
 
 from data import shingles
+from data.packing import utf8
 
 PERMUTATIONS, BANDS, SEED = 112, 14, 42
 ROWS_A_BAND = PERMUTATIONS // BANDS
@@ -131,10 +131,7 @@ def fixed(values: npt.NDArray[np.uint8]) -> pa.Array:
 
 def exact_hashes(texts: pa.LargeStringArray) -> list[pa.Array]:
     """BLAKE2b-128 of each text, as two columns of uint64."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts) + 1].tolist()
-    raw = memoryview(texts.buffers()[2] or b"")
-    digest = hashlib.blake2b
-    digests = [digest(raw[a:b], digest_size=16).digest() for a, b in itertools.pairwise(offsets)]
+    digests = [hashlib.blake2b(raw, digest_size=16).digest() for raw in utf8(texts)]
     halves = np.frombuffer(b"".join(digests), "<u8").reshape(-1, 2)
     return [pa.array(np.ascontiguousarray(halves[:, index])) for index in range(2)]
 

@@ -134,6 +134,20 @@ def sketch_shards(
     return result
 
 
+def share_of(
+    rows: int, stage: str, on_progress: Callable[[str, float], None] | None
+) -> Callable[[str, int, int], None]:
+    """An ``on_progress`` of shards (path, rows done, its rows) that tells of the whole: ``stage``, share of rows."""
+    done: dict[str, int] = {}
+
+    def step(path: str, rows_done: int, _: int) -> None:
+        done[path] = rows_done
+        if on_progress is not None:
+            on_progress(stage, sum(done.values()) / max(1, rows))
+
+    return step
+
+
 def find(
     identity: FileIdentity, column: str, cache: str | Path, made_by: dict[str, Any] | None = None
 ) -> Sketches | None:

@@ -25,6 +25,7 @@ from data.database import release
 from data.encoding import load
 from data.figures import COLUMN, COUNTED, ESTIMATED, MIXED, FileStatistics, Lengths, Statistics
 from data.files import ShardError, unchanged
+from data.sketches import share_of
 from data.workers import Cancelled
 
 __all__ = ["FileStatistics", "Lengths", "Statistics", "statistics"]
@@ -63,7 +64,6 @@ def documents(
     catalogue: Catalogue,
     *,
     exact_tokens: bool = False,
-    near: str | None = "estimate",
     encoding: str = "gpt2",
     cache: Path | None = None,
     on_progress: Callable[[str, float], None] | None = None,
@@ -176,18 +176,12 @@ class _Work:
                 self.result.errors.append(FileProblem.of(file.path, error))
 
     def pack(self) -> dict[str, packed.Pack]:
-        rows, done = sum(file.rows for file in self.files) or 1, dict[str, int]()
-
-        def step(path: str, rows_done: int, _: int) -> None:
-            done[path] = rows_done
-            self.tell("counting tokens", sum(done.values()) / rows)
-
         found = packed.pack_shards(
             [file.path for file in self.files],
             encoding=self.encoding,
             column=self.catalogue.column,
             cache=self.cache,
-            on_progress=step,
+            on_progress=share_of(sum(file.rows for file in self.files), "counting tokens", self.on_progress),
             on_error=lambda path, error: self.result.errors.append(FileProblem.of(path, error)),
             cancelled=self.cancelled,
         )

@@ -9,7 +9,7 @@ import numpy as np
 
 from data import tokens
 from data.catalogue import Catalogue, FileProblem, ShardFile
-from data.columns import TOKENS, Histogram, _even, _growing
+from data.columns import TOKENS, Histogram, even_edges, growing_edges
 from data.encoding import load
 from data.files import ShardError
 from data.workers import Cancelled
@@ -63,7 +63,7 @@ def token_lengths(
         return Histogram(TOKENS, (), (), empty, False, 0, problems)
     low, high = min(lengths), max(lengths)
     log = high > 50 * max(float(np.median(lengths)), 1.0) if log is None else log
-    edges = _growing(low, high, bins, True) if log else _even(low, high, bins, True)
+    edges = growing_edges(low, high, bins, True) if log else even_edges(low, high, bins, True)
     places = np.clip(np.searchsorted(np.array(edges), np.array(lengths), side="right") - 1, 0, len(edges) - 2)
     counts = np.bincount(places, minlength=len(edges) - 1)
     return Histogram(TOKENS, edges, tuple(int(n) for n in counts), empty, log, 0, problems)

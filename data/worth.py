@@ -16,10 +16,9 @@ import numpy.typing as npt
 
 from data import estimate, near
 from data.boilerplate import RepeatedLine, boilerplate
-from data.catalogue import Catalogue
 from data.clusters import Clusters
 from data.files import FileIdentity, ShardError
-from data.sketches import find, sketch_shards
+from data.sketches import find, share_of, sketch_shards
 from data.tokens import Z90
 
 EXACT, ESTIMATED = "exact", "estimated"
@@ -90,29 +89,6 @@ class FileTokens:
     bytes: npt.NDArray[np.int64]
     tokens: npt.NDArray[np.float64]
     first: npt.NDArray[np.bool_]
-
-
-def worth(
-    catalogue: Catalogue,
-    *,
-    exact: bool = False,
-    cache: Path | None = None,
-    on_progress: Progress | None = None,
-    cancelled: Callable[[], bool] | None = None,
-) -> Worth:
-    """The worth of a catalogue's readable shards: ``statistics`` less what is not asked here.
-
-    Raises ShardError where no shard can be read.
-    """
-    from data.statistics import statistics
-
-    found = statistics(
-        catalogue, near="exact" if exact else "estimate", cache=cache, on_progress=on_progress, cancelled=cancelled
-    )
-    if found.worth is None:
-        first = found.errors[0] if found.errors else None
-        raise ShardError(f"{first.file}: {first.error}" if first else "no shard to answer for; name parquet files")
-    return found.worth
 
 
 def measure(
@@ -206,18 +182,11 @@ def _clusters(
     on_error: OnError,
     cancelled: Callable[[], bool] | None,
 ) -> Clusters:
-    total, done = sum(file.identity.rows for file in files) or 1, dict[str, int]()
-
-    def step(path: str, rows: int, _: int) -> None:
-        done[path] = rows
-        if on_progress is not None:
-            on_progress("sketching", sum(done.values()) / total)
-
     made = sketch_shards(
         [file.identity.path for file in files],
         column=column,
         cache=cache,
-        on_progress=step,
+        on_progress=share_of(sum(file.identity.rows for file in files), "sketching", on_progress),
         on_error=on_error,
         cancelled=cancelled,
     )

@@ -44,9 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
     probe.add_argument("run_dir", type=Path)
     probe.add_argument("cause")
     given = parser.parse_args(arguments)
-    if given.command == "probe":
-        return _probe(given, began)
-    return _train(given, began) if given.command == "train" else _use(given)
+    return _train(given, began) if given.command == "train" else _use(given, began)
 
 
 def _train(given: argparse.Namespace, began: float) -> int:
@@ -77,21 +75,20 @@ def _device(run_dir: Path) -> str:
         return "cpu"
 
 
-def _probe(given: argparse.Namespace, began: float) -> int:
-    signals = Signals()
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-    from engine import probe
-
-    return probe.run_verb(given.run_dir, given.cause, signals, began)
-
-
-def _use(given: argparse.Namespace) -> int:
+def _use(given: argparse.Namespace, began: float) -> int:
     """What is done with a trained model; a failure is one line on standard error."""
+    signals = Signals() if given.command == "probe" else None
     from data.files import ShardError
+    from data.packed import Cancelled
     from engine.config import ConfigError
     from engine.errors import RunError
 
     try:
+        if signals is not None:
+            os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+            from engine import probe
+
+            return probe.main(given.run_dir, given.cause, signals, began)
         if given.command == "hf":
             from engine import hf
 
@@ -102,6 +99,8 @@ def _use(given: argparse.Namespace) -> int:
             given.run_dir, given.prompt, step=given.step, tokens=given.tokens, seed=given.seed, as_json=given.json,
             choice=sample.Choice(given.temperature, given.top_k, given.top_p), device_name=given.device,
         )  # fmt: skip
+    except Cancelled:
+        return 0
     except (RunError, ConfigError, ShardError) as error:
         print(error, file=sys.stderr)
     except OSError as error:

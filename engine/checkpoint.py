@@ -65,7 +65,7 @@ def save(
     """
     begin = time.perf_counter()
     folder = run_dir / FOLDER
-    final = folder / _name(step)
+    final = folder / name_of(step)
     temporary = folder / f".{final.name}"
     try:
         folder.mkdir(exist_ok=True)
@@ -227,7 +227,8 @@ def clean(run_dir: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _name(step: int) -> str:
+def name_of(step: int) -> str:
+    """Name of the folder of a step's checkpoint."""
     return f"step-{step:08d}"
 
 

@@ -55,7 +55,7 @@ def resolve(
     """
     layers: list[tuple[str, dict[str, Any]]] = []
     if file is not None:
-        layers.append((str(file), _flatten(_read_toml(Path(file)), str(file))))
+        layers.append((str(file), _flatten(_read_toml(Path(file)))))
     layers.append(("--set", dict(parse_set(s) for s in sets)))
     layers.append(("override", dict(overrides or {})))
 
@@ -122,7 +122,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
-def _flatten(tree: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for section, values in tree.items():
         if isinstance(values, dict):

@@ -83,15 +83,6 @@ def _in_one_buffer(hidden: Tensor) -> bool:
     return hidden.device.type == "cpu" and hidden.dtype == torch.float32
 
 
-def load_kernels() -> None:
-    """Make the Triton kernels known, where there is Triton: before the model is called on CUDA for the first time."""
-    try:
-        import engine.gelu_kernel
-        import engine.head_kernel  # noqa: F401  they register torch.ops.gptbench.gelu and .head
-    except ImportError:
-        return
-
-
 class _LeanCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, softcap: float, fp8: bool) -> Tensor:

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from engine import config as config_module
 from engine.attention import Attention, Positions, documents_of, positions, rotary_table
 from engine.gelu import gelu
-from engine.head import IGNORE, capped, lean_cross_entropy, load_kernels, token_losses
+from engine.head import IGNORE, capped, lean_cross_entropy, token_losses
 from engine.plan import mlp_width
 
 __all__ = ["GPT", "IGNORE", "lean_cross_entropy", "token_losses"]
@@ -129,7 +129,7 @@ class GPT(nn.Module):
             self._initialise(c)
         self.register_buffer("table", rotary_table(c) if c.positions == "rotary" else None, persistent=False)
         if torch.cuda.is_available():
-            load_kernels()
+            _load_kernels()
 
     def _initialise(self, c: config_module.Model) -> None:
         """nanoGPT's initialisation; with ``zero_init`` that of modded-nanogpt: matrices by their inputs, zeros out."""
@@ -213,3 +213,12 @@ class GPT(nn.Module):
         for block in self.h:
             x, addend = block(x, addend, p)
         return finish(x, addend, targets, per_token)
+
+
+def _load_kernels() -> None:
+    """Make the Triton kernels known, where there is Triton: before the model is called on CUDA for the first time."""
+    try:
+        import engine.gelu_kernel
+        import engine.head_kernel  # noqa: F401  they register torch.ops.gptbench.gelu and .head
+    except ImportError:
+        return

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,10 +34,11 @@ OVERFIT_RATE, OVERFIT_WARMUP = 1e-3, 10  # of the single batch: AdamW's, whateve
 
 
 def main(run_dir: Path, cause: str, signals: Signals, began: float) -> int:
-    """Carry out the plan for ``cause``. Returns 0 done or stopped, 1 failed (one line on stderr).
+    """``python -P -m engine probe``: carry out the plan. Returns 0 done or stopped, 1 failed (one line on stderr).
 
     Raises:
         RunError: no plan, another process is at it, or a measurement that cannot be made.
+        data.packed.Cancelled: asked to stop while shards were packed.
     """
     folder = run_dir / FOLDER
     plan = _read(folder / cause / PLAN)
@@ -238,19 +238,3 @@ def read_and_unread(
     begins, lasts = starts // block, (ends - 1) // block
     inside = before[lasts + 1] - before[begins]
     return where[inside == lasts - begins + 1], where[inside == 0]
-
-
-def run_verb(run_dir: Path, cause: str, signals: Signals, began: float) -> int:
-    """``python -P -m engine probe``: as ``main``, a failure being one line on standard error."""
-    from data.files import ShardError
-    from data.packed import Cancelled
-
-    try:
-        return main(run_dir, cause, signals, began)
-    except Cancelled:
-        return 0
-    except (RunError, config.ConfigError, ShardError) as error:
-        print(error, file=sys.stderr)
-    except OSError as error:
-        print(f"{error.filename}: {error.strerror}" if error.filename else error, file=sys.stderr)
-    return 1

@@ -112,7 +112,8 @@ def save(trainer: Trainer, must: bool) -> None:
         except checkpoint.CheckpointError as failed:
             error = str(failed)
     if error := trainer.ranks.tell(error):
-        last = f"step-{trainer.saved:08d} stays the newest" if trainer.saved is not None else "there is none before it"
+        before = trainer.saved
+        last = "there is none before it" if before is None else f"{checkpoint.name_of(before)} stays the newest"
         if must:
             raise RunError(f"{error}; {last}; free some space and resume")
         trainer.record.warn(trainer.step, f"{error}; {last}; the run goes on")

@@ -116,7 +116,7 @@ def generate(
 
     Where the context is full, it goes on behind its second half. Tokens from ``vocabulary`` on (the padding of the
     embedding) are never chosen.
-    """  # fmt: skip
+    """
     block, where = model.config.block_size, model.wte.weight.device
     context = list(tokens)[-block:]
     cache, new = Cache(model), context
@@ -156,7 +156,7 @@ def continuation(
     """What the model writes behind a prompt, piece by piece; the same for the same seed. The model is in eval mode.
 
     This is also what a training loop calls for its ``sample`` events: ``"".join(continuation(…))``.
-    """  # fmt: skip
+    """
     generator = torch.Generator(model.wte.weight.device).manual_seed(seed)
     begin = [encoding.eot_token, *encoding.encode(prompt, disallowed_special=())]
     with autocast():

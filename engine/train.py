@@ -47,7 +47,7 @@ class Pending:
 
 
 class Trainer:
-    """One run in one process. ``run()`` trains to the last step, or until ``stopping()``."""
+    """A run, or this process's part of it. ``run()`` trains to the last step, or until ``stopping()``."""
 
     def __init__(
         self, config: Config, run_dir: Path, data: Prepared, device: Device, record: Recorder, past: Past,
@@ -141,7 +141,7 @@ class Trainer:
             self.examiner.examine()  # before the first step; behind a checkpoint only what a stop had cut off
             self.record.add("phase", name="first evaluation", seconds=time.perf_counter() - begin)
         if self.saved is not None and not self.past.has("checkpoint", self.saved):
-            self.record.add("checkpoint", step=self.saved, path=f"{checkpoint.FOLDER}/step-{self.saved:08d}")
+            self.record.add("checkpoint", step=self.saved, path=f"{checkpoint.FOLDER}/{checkpoint.name_of(self.saved)}")
         sequences = t.micro_batch * self.config.model.block_size  # tokens of a micro-batch
         with self._watch(), Batches(
             self.stream, position=self.position(self.step) + self.ranks.rank * sequences, batch=t.micro_batch,
@@ -305,7 +305,7 @@ class Trainer:
         """Which checkpoint a failed run is resumed from, in words."""
         if self.saved is None:
             return "no checkpoint was written yet"
-        return f"the last good checkpoint is {checkpoint.FOLDER}/step-{self.saved:08d}"
+        return f"the last good checkpoint is {checkpoint.FOLDER}/{checkpoint.name_of(self.saved)}"
 
     def _memory(self, now: float) -> int:
         """Bytes in use, looked up at most twice a second: CUDA's statistics take as long as a small step."""

@@ -12,8 +12,8 @@ import importlib
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
 
 from workbench.text import plain
 
@@ -26,12 +26,40 @@ first steps:
 """
 
 
+RUN = "a run's directory, its name, or the unique beginning of one"
+
+
 class Parser(argparse.ArgumentParser):
-    """An argument may be the name of a file that somebody else chose (``gptbench data stats *``)."""
+    """Wrong usage is one line, too; and the nearest verb or option is named."""
 
     def error(self, message: str) -> NoReturn:
-        """As argparse, which shows it as it is."""
-        super().error(f"{plain(message)}; {self.prog} --help lists what there is")
+        """End with exit code 2. An argument may be the name of a file that somebody else chose: ``data stats *``."""
+        said = plain(message)
+        self.exit(2, f"{self.prog}: {said}{'' if said.endswith('?') else ';'} {self.prog} --help lists what there is\n")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            verb = isinstance(action, argparse._SubParsersAction)
+            known = ", ".join(map(str, action.choices))
+            raise argparse.ArgumentError(
+                None, f"no {'verb' if verb else action.dest} {value!r}; {_near(value, action.choices, known)}"
+            )
+
+    def refuse(self, unknown: Sequence[str]) -> NoReturn:
+        """Arguments that no verb takes."""
+        word = unknown[0]
+        if word.startswith("-"):
+            option = word.partition("=")[0]
+            self.error(f"no option {option}; {_near(option, self._option_string_actions, '')}".rstrip("; "))
+        self.error(f"{word!r} is one argument too many, or stands apart from the others: options before or behind them")
+
+
+def _near(word: str, known: Iterable[str], otherwise: str) -> str:
+    """What was probably meant; all there is where that is not told."""
+    from difflib import get_close_matches  # on a mistake alone
+
+    near = get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f"did you mean {near[0]}?" if near else otherwise and f"known: {otherwise}"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,7 +85,7 @@ def build_parser() -> argparse.ArgumentParser:
     web.add_argument("--host", metavar="H", help="where --web listens (default 127.0.0.1); elsewhere a token is needed")
     web.add_argument("--port", metavar="N", type=int, help="its port (default 8000; 0: a free one)")
     web.add_argument("--token", metavar="T", help="its token (else $GPTBENCH_TOKEN; beyond loopback, else one is made)")
-    parser.set_defaults(call="workbench.commands.run:workbench")
+    parser.set_defaults(call="workbench.commands.run:workbench", parser=parser)
     verbs = parser.add_subparsers(title="verbs", metavar="VERB")
 
     def verb(
@@ -65,7 +93,7 @@ def build_parser() -> argparse.ArgumentParser:
     ) -> argparse.ArgumentParser:
         parents = [runs, as_json] if json else [runs]
         made: argparse.ArgumentParser = (into or verbs).add_parser(name, help=help, description=help, parents=parents)
-        made.set_defaults(call=f"workbench.commands.{call}")
+        made.set_defaults(call=f"workbench.commands.{call}", parser=made)
         return made
 
     demo = verb(
@@ -136,19 +164,19 @@ def build_parser() -> argparse.ArgumentParser:
             "--nproc", metavar="N", type=int, help="processes on this machine, one a GPU (train.processes; default 1)"
         )
     unqueued = verb("remove", "queue:remove", "take a run out of the queue; its directory stays", into=queue_verbs)
-    unqueued.add_argument("target", metavar="RUN")
+    unqueued.add_argument("target", metavar="RUN", help=RUN)
     verb("start", "queue:start", "start the queue's process again, after a stop or a reboot", into=queue_verbs)
     verb("stop", "queue:stop", "end the queue's process; what runs goes on, what waits stays", into=queue_verbs)
 
     verb("runs", "run:runs", "list runs")
     stop = verb("stop", "run:stop", "end a run's step, write a checkpoint, stop")
-    stop.add_argument("target", metavar="RUN")
+    stop.add_argument("target", metavar="RUN", help=RUN)
     resume = verb("resume", "run:resume", "go on from a run's newest checkpoint")
-    resume.add_argument("target", metavar="RUN")
+    resume.add_argument("target", metavar="RUN", help=RUN)
     resume.add_argument("--wait", action="store_true", help="show progress until the run ends")
 
     branch = verb("branch", "model:branch", "start a run from a checkpoint of another, with changed options")
-    branch.add_argument("target", metavar="RUN")
+    branch.add_argument("target", metavar="RUN", help=RUN)
     branch.add_argument("--from-step", metavar="N", type=int, required=True, help="step of the checkpoint")
     branch.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one changed option")
     branch.add_argument("--name", help="begin of the new run's name (default: the run's, with the step)")
@@ -156,7 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
     branch.add_argument("--wait", action="store_true", help="show progress until the run ends")
 
     sample = verb("sample", "model:sample", "write text with a run's model")
-    sample.add_argument("target", metavar="RUN")
+    sample.add_argument("target", metavar="RUN", help=RUN)
     sample.add_argument("--prompt", metavar="TEXT", default="", help="text that the model goes on from")
     sample.add_argument("--tokens", metavar="N", type=int, default=200, help="tokens, at most (default 200)")
     sample.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest token (default 0.8)")
@@ -165,13 +193,15 @@ def build_parser() -> argparse.ArgumentParser:
     sample.add_argument("--seed", type=int, default=0, help="the same seed writes the same text (default 0)")
     sample.add_argument("--device", default="auto", help="cuda, mps, cpu or auto")
     hf = verb("hf", "model:hf", "write a run's model as a folder that transformers loads")
-    hf.add_argument("target", metavar="RUN")
+    hf.add_argument("target", metavar="RUN", help=RUN)
     hf.add_argument("-o", "--output", metavar="DIR", required=True, help="folder to write; it must be new or empty")
     for of_checkpoint in (sample, hf):
         of_checkpoint.add_argument("--step", default="newest", help="a checkpoint's step, newest (default) or best")
 
     import_log = verb("import", "why:import_log", "make a run directory of another trainer's log")
-    import_log.add_argument("target", metavar="LOG")
+    import_log.add_argument(
+        "target", metavar="LOG", help="nanoGPT, llm.c, nanochat, Megatron …, TensorBoard, CSV or JSON lines"
+    )
     import_log.add_argument("--name", help="begin of the run's name (default: the log's)")
     explain = verb("explain", "why:explain", "why a run is flat: verdict, causes with evidence, what to do")
     export = verb("export", "why:export", "the summary of a run: markdown with charts as SVG, or one HTML page")
@@ -184,7 +214,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument("--html", action="store_true", help="one HTML page with its charts, without script or link")
     export.add_argument("--png", action="store_true", help="the charts as PNG too (needs rsvg-convert or cairosvg)")
     for with_facts in (explain, export):
-        with_facts.add_argument("target", metavar="RUN|LOG", help="a run, or a log of another trainer")
+        with_facts.add_argument("target", metavar="RUN|LOG", help=f"{RUN}; or a log of another trainer")
         with_facts.add_argument(
             "--data", metavar="PATH", nargs="+", default=[], help="shards trained on: their unique tokens are counted"
         )
@@ -201,8 +231,13 @@ def build_parser() -> argparse.ArgumentParser:
     probe = verb(
         "probe", "probe:probe", "the short experiment that settles a cause, in a twentieth of the run's compute"
     )
-    probe.add_argument("target", metavar="RUN")
-    probe.add_argument("cause", metavar="CAUSE", nargs="?", help="else the likeliest that is not settled")
+    probe.add_argument("target", metavar="RUN", help=RUN)
+    probe.add_argument(
+        "cause",
+        metavar="CAUSE",
+        nargs="?",
+        help="an id as in explain, for example lr_too_low (else the likeliest that is not settled)",
+    )
     probe.add_argument("--budget", metavar="F", type=float, help="share of the run's compute so far (default 0.05)")
     probe.add_argument("--again", action="store_true", help="even though it is settled: from the newest checkpoint")
     probe.add_argument("--detach", action="store_true", help="start it and return; the same command follows it later")
@@ -210,7 +245,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     completion = verbs.add_parser("completion", help="a shell's completion script", description="Print it; source it.")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
-    completion.set_defaults(call="workbench.commands.completion:completion")
+    completion.set_defaults(call="workbench.commands.completion:completion", parser=completion)
     verb("doctor", "doctor:doctor", "terminal, GPU, versions, disk: what would go wrong here")
     return parser
 
@@ -218,7 +253,9 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0 done, 1 the work failed, 2 wrong usage."""
     parser = build_parser()
-    args = parser.parse_args(argv)
+    args, unknown = parser.parse_known_args(argv)
+    if unknown:
+        args.parser.refuse(unknown)
     if args.version:
         from importlib.metadata import version
 

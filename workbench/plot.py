@@ -22,12 +22,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from workbench.axes import Axis
-from workbench.axes import labels as _labels
 from workbench.curves import FloatArray, Limits, ema, sane, span, steady, thin
 
 __all__ = [
     "BLUE", "GREEN", "GREY", "ORANGE", "PALETTE", "PURPLE", "RGB", "SKY", "VERMILION", "FloatArray", "Limits", "Mark",
-    "Row", "Series", "_labels", "canvas", "chart_rows", "ema", "line_chart", "span", "steady", "thin",
+    "Row", "Series", "canvas", "chart_rows", "ema", "span", "steady", "text_of", "thin",
 ]  # fmt: skip
 
 RGB = tuple[int, int, int]
@@ -81,30 +80,6 @@ class Mark:
     tall: bool = True
 
 
-def line_chart(
-    series: Sequence[Series],
-    *,
-    width: int,
-    height: int,
-    title: str = "",
-    log_x: bool = False,
-    log_y: bool = False,
-    xlim: Limits | None = None,
-    ylim: Limits | None = None,
-    colour: bool = True,
-    marks: Sequence[Mark] = (),
-) -> str:
-    """A chart as exactly ``height`` lines of exactly ``width`` cells, with ANSI colours or plain.
-
-    Never raises for what it is given to draw: no points, one point, only NaN, or no room give an empty chart.
-    ``title`` and labels are shown as they are: text from files passes ``workbench.text.plain`` first.
-    """
-    rows = chart_rows(
-        series, width=width, height=height, title=title, log_x=log_x, log_y=log_y, xlim=xlim, ylim=ylim, marks=marks
-    )
-    return "\n".join("".join(_ansi(text, rgb) if colour else text for text, rgb in row) for row in rows)
-
-
 def chart_rows(
     series: Sequence[Series],
     *,
@@ -117,7 +92,11 @@ def chart_rows(
     ylim: Limits | None = None,
     marks: Sequence[Mark] = (),
 ) -> list[Row]:
-    """As ``line_chart``, as rows of (text, colour) runs, for who paints them without ANSI."""
+    """A chart as exactly ``height`` rows of exactly ``width`` cells: runs of text and their colour.
+
+    Never raises for what it is given to draw: no points, one point, only NaN, or no room give an empty chart.
+    ``title`` and labels are shown as they are: text from files passes ``workbench.text.plain`` first.
+    """
     if width <= 0 or height <= 0:
         return []
     coloured = [(s, s.colour or PALETTE[i % len(PALETTE)]) for i, s in enumerate(series)]
@@ -141,6 +120,11 @@ def chart_rows(
             body.label(x, mark.label, mark.colour)
     lines = tuple((x, m.colour) for x, m in inside if m.tall)
     return [head, *body.rows(_frame(width, height - 1, x_axis, y_axis, lines))]
+
+
+def text_of(rows: Sequence[Row]) -> list[str]:
+    """The rows without their colours."""
+    return ["".join(text for text, _ in row) for row in rows]
 
 
 def canvas(width: int) -> tuple[int, int]:
@@ -205,6 +189,10 @@ def _x_ticks(x: Axis, columns: int) -> tuple[list[float], list[str]]:
         if room >= gap or wanted <= 2:
             break
         wanted -= 1
+    if room < gap or len(places) < 2:  # one place tells no scale: the outermost two of finer steps
+        finer, named = x.ticks(4)
+        if len(finer) > 1 and (finer[-1] - finer[0]) / (x.high - x.low) * columns >= gap:
+            return [finer[0], finer[-1]], [named[0], named[-1]]
     return (places, labels) if room >= gap else (places[:1], labels[:1])
 
 
@@ -361,7 +349,3 @@ def _head(title: str, legend: list[tuple[str, str, RGB]], width: int) -> Row:
             cut.append((piece, paint))
             left -= len(piece)
     return [*cut, (" " * left, None)] if left else cut
-
-
-def _ansi(text: str, rgb: RGB | None) -> str:
-    return text if rgb is None else f"\x1b[38;2;{rgb[0]};{rgb[1]};{rgb[2]}m{text}\x1b[0m"

@@ -6,13 +6,11 @@ probable than not, or a verdict of a plateau, overfitting or divergence.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from tests.benchmarks.forecast import LOGS, RUNS, until
-from tests.benchmarks.planted import plan, record, score
+from tests.benchmarks.forecast import LOGS, RUNS, healthy, until
+from tests.benchmarks.planted import plan, score
 from workbench.plateau.diagnose import Diagnosis, diagnose
 from workbench.runs.facts import Facts, derive, facts_of_log, facts_of_run, override, parse_fact
 from workbench.runs.history import History
@@ -53,20 +51,16 @@ def published() -> Iterator[Said]:
 
 def suite() -> Iterator[Said]:
     """Of the planted suite's healthy development runs, whole and cut; those cut have no losses by document."""
-    with tempfile.TemporaryDirectory() as folder:
-        for line in record.read(record.RECORDED, "cpu"):
-            if line["plant"]["split"] != plan.DEV or line["plant"]["causes"]:
-                continue
-            name, run_dir = line["plant"]["name"], record.unpack(line, Path(folder))
-            last = max(e["step"] for e in line["events"] if "step" in e)
-            for cut in CUTS:
-                kept = [e for e in line["events"] if e.get("step", 0) <= cut * last]
-                bare = History.of(score._log_line(e) for e in kept if e["event"] in score.LOG_ONLY)
-                facts = Facts()
-                derive(facts, bare)
-                yield _said(name, cut, False, diagnose(bare, facts))
-                whole = History.of(kept)
-                yield _said(name, cut, True, diagnose(whole, facts_of_run(run_dir, whole), run_dir))
+    for line, run_dir in healthy(*plan.BASES):
+        name, last = line["plant"]["name"], max(e["step"] for e in line["events"] if "step" in e)
+        for cut in CUTS:
+            kept = [e for e in line["events"] if e.get("step", 0) <= cut * last]
+            bare = History.of(score._log_line(e) for e in kept if e["event"] in score.LOG_ONLY)
+            facts = Facts()
+            derive(facts, bare)
+            yield _said(name, cut, False, diagnose(bare, facts))
+            whole = History.of(kept)
+            yield _said(name, cut, True, diagnose(whole, facts_of_run(run_dir, whole), run_dir))
 
 
 def _said(run: str, cut: float, told: bool, d: Diagnosis) -> Said:

@@ -25,9 +25,7 @@ def main() -> None:
     if not CORPUS.is_dir():
         print("needs the shared corpus beside the checkout")
         return
-    paths = sorted(map(str, CORPUS.glob("*.parquet")))
-    texts = [text for path in paths for text in pq.read_table(path, columns=["text"])["text"].to_pylist()]
-    size = sum(len(text.encode()) for text in texts) / 1e6
+    paths, texts, size = corpus()
     print(f"{cores()} cores, {size:.0f} MB of text")
     encoder = load()
     sample = texts[:: max(1, len(texts) // 2000)]
@@ -53,6 +51,13 @@ def main() -> None:
         with Catalogue([CORPUS]) as catalogue:
             taken = timed(lambda: exact_duplicates(catalogue), repeat=3)
         print(f"exact duplicates: {size / taken:.0f} MB/s of text {at_least(size / taken, 500, ' MB/s')}")
+
+
+def corpus() -> tuple[list[str], list[str], float]:
+    """Paths of the corpus, its texts, and MB of these."""
+    paths = sorted(map(str, CORPUS.glob("*.parquet")))
+    texts = [text for path in paths for text in pq.read_table(path, columns=["text"])["text"].to_pylist()]
+    return paths, texts, sum(len(text.encode()) for text in texts) / 1e6
 
 
 def exact_duplicates(catalogue: Catalogue) -> Any:

@@ -21,7 +21,7 @@ from data.near import join
 from data.sketches import sketch_shards
 from data.workers import cores
 from tests.benchmarks._bars import at_least, at_most
-from tests.benchmarks.data import CORPUS, timed
+from tests.benchmarks.data import CORPUS, corpus, timed
 from tests.data.planted import edited
 
 ROUNDS = 3  # each ratio is of the best of so many, taken in turns, since the machine may be busy
@@ -34,9 +34,7 @@ def main() -> None:
     if not CORPUS.is_dir():
         print("needs the shared corpus beside the checkout")
         return
-    paths = sorted(map(str, CORPUS.glob("*.parquet")))
-    texts = [text for path in paths for text in pq.read_table(path, columns=["text"])["text"].to_pylist()]
-    size = sum(len(text.encode()) for text in texts) / 1e6
+    paths, texts, size = corpus()
     speed(paths, texts, size)
     with tempfile.TemporaryDirectory() as folder:
         accuracy(texts, Path(folder))

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tests.benchmarks.planted import labels, plan, record
 from workbench.plateau.diagnose import diagnose
@@ -69,17 +70,23 @@ def forecasts(names: tuple[str, ...] = tuple(RUNS)) -> Iterator[Forecast]:
 
 def small() -> Iterator[Forecast]:
     """The same of the planted suite's healthy development runs: a few hundred steps of 0.03M to 0.5M parameters."""
+    for line, run_dir in healthy("cpu"):
+        if line["plant"]["of"]:
+            continue
+        name, last = line["plant"]["name"], max(e.get("step", 0) for e in line["events"])
+        for cut in CUTS:
+            early = History.of(e for e in line["events"] if e.get("step", 0) <= cut * last)
+            loss = diagnose(early, facts_of_run(run_dir, early), run_dir).decision["continue"]["final_loss"]
+            if loss["mid"] is not None:
+                yield Forecast(name, cut, loss["low"], loss["mid"], loss["high"], labels.final(line))
+
+
+def healthy(*subsets: str) -> Iterator[tuple[dict[str, Any], Path]]:
+    """The planted suite's healthy development runs as recorded, each with a run directory that lasts as it does."""
     with tempfile.TemporaryDirectory() as folder:
-        for line in record.read(record.RECORDED, "cpu"):
-            p = line["plant"]
-            if p["split"] != plan.DEV or p["causes"] or p["of"]:
-                continue
-            run_dir, last = record.unpack(line, Path(folder)), max(e.get("step", 0) for e in line["events"])
-            for cut in CUTS:
-                early = History.of(e for e in line["events"] if e.get("step", 0) <= cut * last)
-                loss = diagnose(early, facts_of_run(run_dir, early), run_dir).decision["continue"]["final_loss"]
-                if loss["mid"] is not None:
-                    yield Forecast(p["name"], cut, loss["low"], loss["mid"], loss["high"], labels.final(line))
+        for line in (v for subset in subsets for v in record.read(record.RECORDED, subset)):
+            if line["plant"]["split"] == plan.DEV and not line["plant"]["causes"]:
+                yield line, record.unpack(line, Path(folder))
 
 
 def until(history: History, step: float) -> History:

@@ -1,5 +1,8 @@
 """The workbench in a real pseudo-terminal of 160×50: first paint, opening long runs, live updates, keys, idle, memory.
 
+Idle is measured three times: a run that ended, one that runs and is silent, and one that reports a step and the
+machine's state every five seconds.
+
 ``python -m tests.benchmarks terminal``; STEPS=1000000 in the environment sets the long run's length, REPEATS=5 how
 often what is short is measured. ``leet`` measures W&B LEET beside it.
 """
@@ -18,11 +21,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from engine import process
 from tests.benchmarks._bars import at_most
 from tests.benchmarks._watched import COLUMNS, LINES, Watched, opened, p95
 from tests.workbench.folders import make_run
 
 REPEATS = int(os.environ.get("REPEATS", "5"))
+_IDLE = 20  # seconds
 _START = "from pathlib import Path; import sys; from workbench.app import GptbenchApp; " + (
     "GptbenchApp(Path(sys.argv[1]), open_run=Path(sys.argv[2]) if len(sys.argv) > 2 else None).run()"
 )
@@ -46,8 +51,7 @@ def main() -> None:
         run_dir = make_run(folder / "long", "long", steps=50, max_steps=2 * steps)
         lengthen(run_dir, 51, steps)
         opening(folder / "long", run_dir, steps)
-        live(folder / "long", run_dir, steps)
-        growing(folder / "long", run_dir, steps + 300)
+        growing(folder / "long", run_dir, live(folder / "long", run_dir, steps))
 
 
 @contextmanager
@@ -89,6 +93,11 @@ def many(runs: Path, count: int) -> None:
         terminal.close()
     took = statistics.median(times)
     print(f"{count:,} runs listed {took:.2f} s after the start {at_most(took, 1, ' s')}", flush=True)
+    process.write(one)
+    terminal = Watched(workbench(runs))
+    terminal.read(10)
+    idle(terminal, f"{count:,} runs, one of them running")
+    terminal.close()
 
 
 def opening(runs: Path, run_dir: Path, steps: int) -> None:
@@ -112,14 +121,17 @@ def opening(runs: Path, run_dir: Path, steps: int) -> None:
             time.sleep(0.5)
 
 
-def live(runs: Path, run_dir: Path, steps: int) -> None:
-    """Open a run of ``steps`` steps, then let ten events a second arrive, and press keys."""
+def live(runs: Path, run_dir: Path, steps: int) -> int:
+    """Open a run of ``steps`` steps, wait, let ten events a second arrive, press keys. The newest step."""
     terminal = Watched(workbench(runs, run_dir))
     terminal.read(8)
     print(f"run of {steps:,} steps, followed:")
-    before, size = terminal.cpu(), len(terminal.read(10))
-    idle = (terminal.cpu() - before) / 10
-    print(f"  idle: {idle:.2%} of a core {at_most(100 * idle, 1, '%')}, {size} bytes in 10 s")
+    idle(terminal, "ended")
+    process.write(run_dir)  # the run is this process
+    steps = report(run_dir, steps)
+    terminal.read(5)
+    idle(terminal, "running, silent")
+    steps = idle(terminal, "running, a step every 5 s", run_dir, steps)
     before, sent, began, looked = terminal.cpu(), 0, time.perf_counter(), 0
     with (run_dir / "events.jsonl").open("a") as file:
         for n in range(200):
@@ -147,19 +159,47 @@ def live(runs: Path, run_dir: Path, steps: int) -> None:
     )
     print("  memory: {:.0f} MiB, {:.0f} at most".format(*terminal.memory()), flush=True)
     terminal.close()
+    return steps + 300
+
+
+def idle(terminal: Watched, what: str, run_dir: Path | None = None, step: int = 0) -> int:
+    """What 20 s cost in which nobody presses a key; to ``run_dir`` a step is added every five. The newest step."""
+    before, sent = terminal.cpu(), 0
+    for _ in range(_IDLE // 5):
+        if run_dir is not None:
+            step = report(run_dir, step)
+        sent += len(terminal.read(5))
+    share = (terminal.cpu() - before) / _IDLE
+    print(f"  idle, {what}: {share:.2%} of a core {at_most(100 * share, 1, '%')}, {sent / _IDLE:.0f} bytes a second")
+    return step
+
+
+def report(run_dir: Path, step: int) -> int:
+    """Append what an engine says now and then: a step, and the machine's state. The newest step."""
+    now = time.time()
+    machine = {"event": "system", "time": now, "cpu_percent": 90 + step % 9, "memory_host": 1 << 30}
+    with (run_dir / "events.jsonl").open("a") as file:
+        file.write(step_line(step + 1, now) + json.dumps(machine) + "\n")
+    return step + 1
 
 
 def growing(runs: Path, run_dir: Path, steps: int) -> None:
-    """Follow a long run while it grows by a fifth: memory must not grow with it."""
+    """Follow a long run while it grows by two fifths: memory must not grow with it."""
     terminal = Watched(workbench(runs, run_dir))
     terminal.read(8)
-    told = [terminal.memory()[0]]
     chunk = steps // 50
-    for part in range(10):
+    lengthen(run_dir, steps + 1, steps + chunk)  # so much at once loads Arrow, 50 MiB: not of the run
+    steps += chunk
+    terminal.read(8)
+    told = [terminal.memory()[0]]
+    for part in range(20):
         lengthen(run_dir, steps + part * chunk + 1, steps + (part + 1) * chunk)
         terminal.read(2)
         told.append(terminal.memory()[0])
-    print(f"memory while it grows to {steps + 10 * chunk:,} steps, MiB: {' '.join(f'{m:.0f}' for m in told)}")
+    print(
+        f"memory of a run of {steps:,} steps: {told[0]:.0f} MiB; {20 * chunk:,} steps later: {told[-1]:.0f} MiB; "
+        f"between: {min(told):.0f} to {max(told):.0f} MiB"
+    )
     terminal.close()
 
 
@@ -179,12 +219,12 @@ def noise(step: int) -> float:
     return (step * 2654435761 % 1000) / 5000
 
 
-def step_line(step: int) -> str:
-    """One step of a long run."""
+def step_line(step: int, time: float | None = None) -> str:
+    """One step of a long run, at its time or at another."""
     return (
-        f'{{"event": "step", "time": {1.75e9 + step / 10}, "step": {step}, "tokens": {step * 8192}, '
-        f'"epoch": {step / 90_000}, "loss": {3 + 100 / (step + 20) + noise(step)}, "lr": 0.0006, '
-        f'"grad_norm": {0.8 + noise(step)}, "clipped": 0, "step_time": 0.1, "data_wait": 0.0001, '
+        f'{{"event": "step", "time": {1.75e9 + step / 10 if time is None else time}, "step": {step}, '
+        f'"tokens": {step * 8192}, "epoch": {step / 90_000}, "loss": {3 + 100 / (step + 20) + noise(step)}, '
+        f'"lr": 0.0006, "grad_norm": {0.8 + noise(step)}, "clipped": 0, "step_time": 0.1, "data_wait": 0.0001, '
         f'"tokens_per_s": {81920 + noise(step)}, "mfu": 0.218, "memory": 432013312}}\n'
     )
 

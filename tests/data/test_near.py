@@ -12,7 +12,6 @@ from data import sketches as module
 from data.catalogue import Catalogue
 from data.clusters import Clusters
 from data.files import ShardError
-from data.keep import keep
 from data.near import clusters, connect
 from data.sketch import SCHEMA, sketch
 from data.sketches import sketch_shard, sketch_shards
@@ -77,10 +76,8 @@ def test_duplicate_of_what(tmp_path: Path, write_shard) -> None:
     assert members[0].similarity == 1 and all(0.8 < m.similarity <= 1 for m in members)
     assert found.members(found.find(str(b), 4)) == members and found.find(str(a), 4) is None
     assert found.near_duplicates().sum() == 4 and found.exact_duplicates().sum() == 3
-    kept = {Path(p).name: rows.tolist() for p, rows in found.kept().items()}
-    assert kept == {"a.parquet": [1, 2], "b.parquet": [5]}
-    with Catalogue([a, b]) as catalogue:
-        assert {Path(p).name: r.tolist() for p, r in keep(catalogue, "near", cache=tmp_path).items()} == kept
+    kept = np.flatnonzero(found.representative == np.arange(len(found)))
+    assert [found.place(int(i)) for i in kept] == [(str(a), 1), (str(a), 2), (str(b), 5)]
     wasted = first.wasted
     found.weigh(np.ones(len(found)))
     assert wasted > 1000 and found.largest(1)[0].wasted == 5

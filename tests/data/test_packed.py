@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data import packed, packing
+from data import packing
 from data.encoding import load
 from data.files import ShardError, identify
-from data.packed import Pack, first_copies, inputs, pack_shard, pack_shards
+from data.pack import token_dtype
+from data.packed import Pack, inputs, pack_shard, pack_shards
 
 documents = st.one_of(
     st.none(),
@@ -46,12 +47,11 @@ def test_a_pack_gives_back_every_document(texts: list[str | None]) -> None:
         for index, (_, text) in enumerate(kept):
             assert same.setdefault(text, tuple(pack.hashes[index])) == tuple(pack.hashes[index])
         assert len(set(same.values())) == len(same)
-        assert int(sum(mask.sum() for mask in first_copies([pack]))) == len(same)
 
 
 def test_dtype_follows_the_vocabulary() -> None:
-    assert packed.token_dtype(50257) == np.uint16 and packed.token_dtype(65536) == np.uint16
-    assert packed.token_dtype(65537) == np.uint32 and packed.token_dtype(200_019) == np.uint32
+    assert token_dtype(50257) == np.uint16 and token_dtype(65536) == np.uint16
+    assert token_dtype(65537) == np.uint32 and token_dtype(200_019) == np.uint32
 
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
@@ -226,17 +226,6 @@ def test_what_a_killed_packer_left_is_swept_up_later(tmp_path: Path, write_shard
             os.utime(folder, (0, 0))
     pack_shard(write_shard("x.parquet", ["one"]), cache=cache)
     assert not dead.exists() and young.exists() and mine.exists()
-
-
-def test_copies_are_counted_over_packs(tmp_path: Path, write_shard) -> None:
-    paths = [
-        write_shard("a.parquet", ["x", "y", "x"]),
-        write_shard("b.parquet", []),
-        write_shard("c.parquet", ["y", "z"]),
-    ]
-    packs = list(pack_shards(paths, cache=tmp_path / "cache", workers=1))
-    assert [mask.tolist() for mask in first_copies(packs)] == [[True, True, False], [], [False, True]]
-    assert first_copies([]) == []
 
 
 def test_meta_stands_for_itself(tmp_path: Path, write_shard) -> None:

@@ -13,10 +13,9 @@ from data import worth as worths
 from data.boilerplate import boilerplate, line_text
 from data.catalogue import Catalogue
 from data.estimate import Interval, Part, Repeated, Sample, estimate, weigh
-from data.files import ShardError, identify
+from data.files import identify
 from data.near import clusters
 from data.statistics import statistics
-from data.worth import worth
 from tests.data.planted import prose
 
 NOTICE = "This notice stands on every page of the site, whatever the page is about."
@@ -74,14 +73,8 @@ def test_the_interval_of_estimated_tokens_is_part_of_it(write_shard, monkeypatch
     monkeypatch.setattr("data.tokens.BLOCK", 64)
     path = write_shard("x.parquet", [prose(generator, 200) for _ in range(200)])
     with Catalogue([path]) as catalogue:
-        found = worth(catalogue, exact=True)
-    assert found.low < found.effective_tokens < found.high
-
-
-def test_nothing_to_answer_for(tmp_path: Path) -> None:
-    (tmp_path / "x.parquet").write_bytes(b"")
-    with Catalogue([tmp_path]) as catalogue, pytest.raises(ShardError, match="empty file"):
-        worth(catalogue)
+        found = statistics(catalogue, near="exact").worth
+    assert found is not None and found.low < found.effective_tokens < found.high
 
 
 def test_a_shard_damaged_meanwhile_is_named_and_leaves_the_answer(write_shard, monkeypatch) -> None:
@@ -219,8 +212,8 @@ def test_the_intervals_of_shards_and_of_boilerplate_cover(write_shard, monkeypat
 
 def test_the_real_corpus(shared: Path) -> None:
     with Catalogue([shared / "corpus"]) as catalogue:
-        found = worth(catalogue, exact=True)
-        assert found.clusters is not None
+        found = statistics(catalogue, near="exact").worth
+        assert found is not None and found.clusters is not None
         assert found.near_duplicate_rows == pytest.approx(1365, abs=3) and found.exact_duplicate_tokens == 3612
         assert found.effective_tokens == pytest.approx(37_135_991, rel=0.001)
         # Version pages of PowerShell's documentation: the same page for 5.1, 7.4, 7.5 …

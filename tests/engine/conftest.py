@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 
 from data.packed import Pack, pack_shard
 from engine import config
+from engine.__main__ import main
 from engine.events import EventReader
 
 WORDS = ("the", "of", "a", "token", "step", "loss", "model", "train", "shard", "rate", "batch", "epoch", "weight")
@@ -126,3 +128,36 @@ def data_of(run_dir: Path) -> dict[str, Any]:
     """What ``data.json`` says."""
     value: dict[str, Any] = json.loads((run_dir / "data.json").read_text())
     return value
+
+
+def train(run_dir: Path) -> int:
+    """The engine, in this process."""
+    return main(["train", str(run_dir)])
+
+
+def kinds(run_dir: Path) -> list[str]:
+    """Its events by name."""
+    return [e["event"] for e in events_of(run_dir)]
+
+
+def wait_for(condition: Callable[[], Any], of: subprocess.Popen[str]) -> None:
+    """Wait until it holds, while that process lives."""
+    end = time.monotonic() + 60
+    while not condition():
+        assert of.poll() is None, of.communicate()
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.03)
+
+
+def rewrite(run: Path, **changes: Any) -> None:
+    """Change a run's configuration; keyword ``section__key`` sets a value."""
+    path = run / "config.toml"
+    overrides = {key.replace("__", "."): value for key, value in changes.items()}
+    path.write_text(config.resolve(path, overrides=overrides).to_toml())
+
+
+def forget_the_end(run: Path) -> None:
+    """As if the run had been killed before it could say that it had finished."""
+    lines = (run / "events.jsonl").read_bytes().splitlines(keepends=True)
+    assert b'"stop"' in lines[-1]
+    (run / "events.jsonl").write_bytes(b"".join(lines[:-1]))

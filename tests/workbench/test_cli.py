@@ -38,11 +38,14 @@ def test_the_command_line_starts_light() -> None:
 @pytest.mark.parametrize(
     ("args", "code", "says"),
     [
-        (["trane"], 2, "invalid choice"),
+        (["trane"], 2, "no verb 'trane'; did you mean train? gptbench --help"),
+        (["data", "stats", "x", "--exat"], 2, "no option --exat; did you mean --exact? gptbench data stats --help"),
+        (["resume", "one", "two"], 2, "'two' is one argument too many"),
         (["data", "stats"], 2, "required"),
         (["data", "stats", "nowhere"], 1, "nowhere"),
         (["train", "nowhere"], 1, "nowhere"),
         (["train"], 2, "no shards"),
+        (["train", __file__, "--set", "data.encoding=gpt5"], 1, "encoding 'gpt5' is not known; known: "),
         (["train", "x", "--set", "model.n_layers=3"], 2, "did you mean model.n_layer?"),
         (["train", "x", "--config", "nowhere.toml"], 2, "no such configuration file"),
         (["train", "x", "--set", "model.n_embd=1000000", "--set", "model.n_head=10"], 1, "GiB"),
@@ -50,7 +53,8 @@ def test_the_command_line_starts_light() -> None:
         (["resume", "nobody"], 1, "no run 'nobody'"),
         (["explain", "nobody"], 1, "nobody"),
         (["export", "nobody"], 1, "nobody"),
-        (["import", "nobody"], 1, "nobody"),
+        (["explain", "nobody.csv"], 1, "no such run or log; `gptbench runs` lists the runs"),
+        (["import", "nobody"], 1, "no such log; check the path"),
         ([], 2, "needs a terminal"),
     ],
 )
@@ -58,7 +62,7 @@ def test_a_mistake_is_one_clear_line(args: list[str], code: int, says: str, tmp_
     done = gptbench(*args, cwd=tmp_path)
     assert done.returncode == code and says in done.stderr and "Traceback" not in done.stderr
     assert done.stdout == "" and [p.name for p in tmp_path.iterdir() if p.name != "runs"] == []
-    assert "usage:" in done.stderr or done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_empty_folder_is_said(tmp_path: Path) -> None:

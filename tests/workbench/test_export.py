@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.workbench.folders import make_run
 from workbench.commands import why
 from workbench.errors import UserError
 from workbench.export.files import write_summary
@@ -177,6 +178,13 @@ def test_any_values_make_a_chart_that_is_well_formed(values: list[float]) -> Non
     drawn = svg_chart([Series(range(len(values)), values, "<b>&", error=values, style="both")], title="\x1b<i>")
     ElementTree.fromstring(drawn)
     assert "nan" not in drawn and "inf" not in drawn and "\x1b" not in drawn
+
+
+def test_what_was_asked_for_is_named_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_folder = make_run(tmp_path)
+    assert why.export(args(run_folder, tmp_path, html=True)) == 0
+    assert capsys.readouterr().out.strip() == str(run_folder / "summary.html")
+    assert (run_folder / "summary.md").is_file()
 
 
 def test_foreign_text_is_escaped_everywhere(tmp_path: Path) -> None:

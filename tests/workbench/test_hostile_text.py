@@ -20,7 +20,6 @@ from tests.workbench.folders import NOW, make_run
 from workbench.app import GptbenchApp
 from workbench.cli import main
 from workbench.widgets.line import Line
-from workbench.widgets.plateau_pane import PlateauPane
 from workbench.widgets.table import Table
 
 PAYLOADS = {
@@ -180,15 +179,4 @@ async def test_a_line_to_type_into(payload: str) -> None:
         line.post_message(Paste(payload))
         await pilot.pause()
         assert line.value == payload.splitlines()[0]
-        assert not STEERS.search(app.export_screenshot())
-
-
-@payloads
-async def test_the_name_of_a_probe_before_anything_is_explained(payload: str) -> None:
-    app: App[None] = App()
-    async with app.run_test() as pilot:
-        pane = PlateauPane()
-        await app.mount(pane)
-        pane.tell(payload)
-        await pilot.pause()
         assert not STEERS.search(app.export_screenshot())

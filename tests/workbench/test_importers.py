@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from workbench.errors import UserError
 from workbench.runs.facts import Facts, facts_of_log, facts_of_run, override, parse_fact, read_toml
 from workbench.runs.history import History
-from workbench.runs.importers.read import LogReader, read_history, read_log
+from workbench.runs.importers.read import LogReader, read_history
 
 NANOGPT = """Overriding: batch_size = 8
 Overriding: block_size = 256
@@ -106,15 +106,15 @@ def test_csv_columns_by_meaning(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_what_is_no_log_is_named(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(UserError, match=said) as error:
-        read_log(write(tmp_path, content))
+        LogReader(write(tmp_path, content))
     assert "\n" not in str(error.value)
 
 
 def test_missing_log_and_folder(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such"):
-        read_log(tmp_path / "none.log")
+        LogReader(tmp_path / "none.log")
     with pytest.raises(UserError, match="folder"):
-        read_log(tmp_path)
+        LogReader(tmp_path)
 
 
 PIECES = st.sampled_from([

@@ -203,6 +203,8 @@ def test_too_few_evaluations_say_so() -> None:
     d = synthetic(np.array([10.8, 5.0, 4.0]), np.array([0.0, 100, 200]))
     assert d.verdict.name == "not_enough_evidence" and not d.probable
     assert diagnose(History(), Facts()).verdict.name == "not_enough_evidence"
+    ended = synthetic(np.array([10.8, 4.0]), np.array([0.0, 200]), max_steps=200)  # no level is known to lie above
+    assert ended.verdict.name == "not_enough_evidence" and "too little was evaluated" in ended.decision["line"]
 
 
 def test_law_and_effective_tokens() -> None:

@@ -32,11 +32,12 @@ def test_every_plant_has_a_configuration_a_twin_and_a_known_cause(subset: str) -
         [p for p in plants.values() if bool(p.causes) == wanted and (p.cut == 1 or not p.causes)]
         for wanted in (True, False)
     )
-    assert len(planted) + len(healthy) >= 40 and len(healthy) >= 15
-    assert sum(len(p.causes) == 2 for p in planted) >= 2
+    if subset != "cpu2":  # the second held-out set of the CPU stands beside the first
+        assert len(planted) + len(healthy) >= 40 and len(healthy) >= 15
+        assert sum(len(p.causes) == 2 for p in planted) >= 2
 
 
-@pytest.mark.parametrize("subset", list(plan.BASES))
+@pytest.mark.parametrize("subset", ["cpu", "cuda"])
 def test_held_out_plants_differ_from_the_others_by_base_and_by_dose(subset: str) -> None:
     seen: dict[str, set[tuple[str, Any]]] = {plan.DEV: set(), plan.HELDOUT: set()}
     for p in plan.plants(subset):
@@ -129,6 +130,23 @@ def test_scores_count_ranks_alarms_and_probabilities() -> None:
     assert found["gain_error"] == pytest.approx(0.05)
     expected = (0.1**2 + 0.6**2 + 0.9**2 + 0.4**2 + 0.6**2 + 0.7**2) / (4 * len(all_causes()))
     assert found["brier"] == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("subset", ["cpu", "cuda"])
+def test_causes_of_development_runs_are_named_and_healthy_ones_left_in_peace(subset: str, tmp_path: Path) -> None:
+    lines = {v["plant"]["name"]: v for v in record.read(record.RECORDED, subset) if v["plant"]["split"] == plan.DEV}
+    scored = [
+        score.explained(v, record.unpack(v, tmp_path), False, None)
+        for v in lines.values()
+        if labels.stands(v, lines)[0]
+    ]
+    planted, healthy = [s for s in scored if s.causes], [s for s in scored if not s.causes]
+    assert len(planted) >= 15 and len(healthy) >= 12
+    assert sum(s.hit(1) for s in planted) >= 0.85 * len(planted)
+    assert not [s.name for s in healthy if s.named]
+    logs = [score.as_log(lines[s.name], tmp_path / s.name) for s in scored]
+    assert sum(s.hit(1) for s in logs if s.causes) >= 0.7 * len(planted)
+    assert not [s.name for s in logs if s.named and not s.causes]
 
 
 def test_the_explainer_cannot_read_the_suite() -> None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 import threading
 import time
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from workbench import plot
+from workbench import axes, plot
 
 wild = st.floats(allow_nan=True, allow_infinity=True, width=64)
 
 
-def shape(text: str) -> set[int]:
-    return {len(line) for line in re.sub(r"\x1b\[[0-9;]*m", "", text).split("\n")}
+def chart(*series: plot.Series, **how: Any) -> list[str]:
+    """The lines of a chart, without colour."""
+    return plot.text_of(plot.chart_rows(series, **how))
 
 
 @given(st.lists(st.tuples(wild, wild), max_size=60), st.integers(1, 12))
@@ -48,7 +50,7 @@ def test_a_stretch_without_values_is_a_gap() -> None:
     tx, ty = plot.thin(np.arange(10_000), y, 100)
     assert np.isnan(ty).any()
     assert np.all((tx[np.isnan(ty)] >= 5_000) & (tx[np.isnan(ty)] < 6_000))
-    rows = plot.line_chart([plot.Series(np.arange(10_000), y)], width=80, height=12, colour=False).split("\n")
+    rows = chart(plot.Series(np.arange(10_000), y), width=80, height=12)
     line = next(row for row in rows if "⠒" in row or "⠤" in row or "⠉" in row or "⣀" in row)
     assert re.search(r"[⠁-⣿] {5,9}[⠁-⣿]", line)
 
@@ -82,13 +84,9 @@ def test_smoothing_never_moves_a_constant() -> None:
 @pytest.mark.parametrize(("log_x", "log_y"), [(False, False), (True, True)])
 def test_any_size_gives_exactly_that_size(points: int, width: int, height: int, log_x: bool, log_y: bool) -> None:
     x = np.arange(points)
-    series = [plot.Series(x, np.sin(x), "sin", style="both", error=np.ones(points))]
-    text = plot.line_chart(series, width=width, height=height, title="t" * 30, log_x=log_x, log_y=log_y)
-    if width and height:
-        assert shape(text) == {width}
-        assert text.count("\n") == height - 1
-    else:
-        assert text == ""
+    series = plot.Series(x, np.sin(x), "sin", style="both", error=np.ones(points))
+    lines = chart(series, width=width, height=height, title="t" * 30, log_x=log_x, log_y=log_y)
+    assert [len(line) for line in lines] == [width] * height
 
 
 @settings(max_examples=60, deadline=None)
@@ -108,18 +106,18 @@ def test_nothing_to_draw_breaks_it(
     log_y: bool,
 ) -> None:
     x, y = [p[0] for p in points], [p[1] for p in points]
-    text = plot.line_chart(
-        [plot.Series(x, y, "a", error=y)], width=40, height=9, xlim=xlim, ylim=ylim, log_x=log_x, log_y=log_y,
+    lines = chart(
+        plot.Series(x, y, "a", error=y), width=40, height=9, xlim=xlim, ylim=ylim, log_x=log_x, log_y=log_y,
         marks=[plot.Mark(v, "m") for v in x[:3]],
     )  # fmt: skip
-    assert shape(text) == {40}
+    assert [len(line) for line in lines] == [40] * 9
 
 
 def test_a_spike_far_outside_the_limits_costs_no_time() -> None:
     y = np.ones(1000)
     y[::2] = 1e12
     begin = time.perf_counter()
-    plot.line_chart([plot.Series(np.arange(1000), y)], width=120, height=30, ylim=(0, 2))
+    chart(plot.Series(np.arange(1000), y), width=120, height=30, ylim=(0, 2))
     assert time.perf_counter() - begin < 2
 
 
@@ -127,10 +125,8 @@ def test_a_line_that_leaves_the_axis_keeps_its_slope() -> None:
     """Cut where it crosses the limit, not bent towards its hidden end; the same when x is cut."""
 
     def drawn(xlim: plot.Limits, ylim: plot.Limits) -> list[str]:
-        text = plot.line_chart(
-            [plot.Series([0, 10, 20], [10, 0, 10])], width=87, height=13, xlim=xlim, ylim=ylim, colour=False
-        )
-        return [row[7:] for row in text.split("\n")[1:-2]]
+        lines = chart(plot.Series([0, 10, 20], [10, 0, 10]), width=87, height=13, xlim=xlim, ylim=ylim)
+        return [line[7:] for line in lines[1:-2]]
 
     whole, upper = drawn((0, 20), (0, 10)), drawn((0, 20), (0, 5))
     assert whole[0][0] != " " and upper[0].index(next(c for c in upper[0] if c != " ")) == pytest.approx(20, abs=1)
@@ -140,23 +136,22 @@ def test_a_line_that_leaves_the_axis_keeps_its_slope() -> None:
 
 def test_a_point_between_gaps_is_a_dot() -> None:
     nan = float("nan")
-    text = plot.line_chart([plot.Series([0, 1, 2, 3], [1, nan, 2, nan])], width=40, height=8, colour=False)
-    assert sum("⠀" < c <= "⣿" for c in text) == 2
+    lines = chart(plot.Series([0, 1, 2, 3], [1, nan, 2, nan]), width=40, height=8)
+    assert sum("⠀" < c <= "⣿" for line in lines for c in line) == 2
 
 
-def test_plain_text_has_no_escape_and_colours_do_not_change_the_shape() -> None:
+def test_each_curve_has_its_own_colour_and_its_name_in_the_legend() -> None:
     series = [plot.Series([1, 2, 3], [3, 1, 2], "loss"), plot.Series([1, 3], [1, 3], "val", style="points")]
-    plain = plot.line_chart(series, width=50, height=10, colour=False)
-    assert "\x1b" not in plain
-    assert re.sub(r"\x1b\[[0-9;]*m", "", plot.line_chart(series, width=50, height=10)) == plain
-    assert "━ loss" in plain and "• val" in plain
+    rows = plot.chart_rows(series, width=50, height=10)
+    assert "━ loss" in plot.text_of(rows)[0] and "• val" in plot.text_of(rows)[0]
+    assert {rgb for row in rows[1:] for _, rgb in row} >= set(plot.PALETTE[:2])
 
 
 def test_axes_stand_where_they_are_told_whatever_the_data() -> None:
     def labels(points: int) -> list[str]:
         x = np.arange(points)
-        text = plot.line_chart([plot.Series(x, x)], width=80, height=12, xlim=(0, 4000), ylim=(2, 4), colour=False)
-        return [row[:7] for row in text.split("\n")[1:]] + [text.split("\n")[-1]]
+        lines = chart(plot.Series(x, x), width=80, height=12, xlim=(0, 4000), ylim=(2, 4))
+        return [line[:7] for line in lines[1:]] + lines[-1:]
 
     assert labels(3) == labels(3000)
     assert "4000" in labels(3)[-1]
@@ -174,14 +169,12 @@ def test_axes_stand_where_they_are_told_whatever_the_data() -> None:
     ],
 )
 def test_tick_labels_are_short_and_tell_values_apart(values: list[float], labels: list[str]) -> None:
-    assert plot._labels(values) == labels
+    assert axes.labels(values) == labels
 
 
 def test_a_wide_log_axis_is_labelled_by_decades() -> None:
-    text = plot.line_chart(
-        [plot.Series([1, 10, 100, 1000], [1e-4, 1, 10, 1e4])], width=60, height=20, log_x=True, log_y=True, colour=False
-    )
-    bottom = text.split("\n")[-1]
+    curve = plot.Series([1, 10, 100, 1000], [1e-4, 1, 10, 1e4])
+    bottom = chart(curve, width=60, height=20, log_x=True, log_y=True)[-1]
     assert [int(v) for v in bottom.split()] == [1, 10, 100, 1000]
 
 
@@ -199,37 +192,33 @@ def test_clipped_limits_leave_the_first_steps_outside() -> None:
 
 
 def test_a_mark_is_drawn_with_its_label_and_outside_ones_are_not() -> None:
-    text = plot.line_chart(
-        [plot.Series([0, 100], [1, 2])], width=60, height=12, marks=[plot.Mark(50, "epoch 1"), plot.Mark(500, "late")],
-        colour=False,
-    )  # fmt: skip
+    marks = [plot.Mark(50, "epoch 1"), plot.Mark(500, "late")]
+    text = "\n".join(chart(plot.Series([0, 100], [1, 2]), width=60, height=12, marks=marks))
     assert "epoch 1" in text and "late" not in text
 
 
 def test_neither_curve_nor_foot_nor_another_label_makes_a_label_unreadable() -> None:
     along_the_foot, along_the_top = ([1.0] * 80 for _ in range(2))
     for curve, limits in ((along_the_foot, (1.0, 2.0)), (along_the_top, (0.0, 1.0))):
-        text = plot.line_chart(
-            [plot.Series(range(80), curve)], width=80, height=14, ylim=limits, colour=False,
-            marks=[plot.Mark(40, "epoch 1"), plot.Mark(41, "NaN"), plot.Mark(44, tall=False), plot.Mark(3, "warm")],
-        )  # fmt: skip
+        marks = [plot.Mark(40, "epoch 1"), plot.Mark(41, "NaN"), plot.Mark(44, tall=False), plot.Mark(3, "warm")]
+        text = "\n".join(chart(plot.Series(range(80), curve), width=80, height=14, ylim=limits, marks=marks))
         assert all(label in text for label in ("epoch 1", "NaN", "warm")), text
 
 
 def test_what_stands_aside_is_what_a_short_legend_leaves_out() -> None:
     told = [plot.Series([0, 1], [1, 2], name, aside=name == "seen") for name in ("train", "seen", "val")]
-    head = plot.line_chart(told, width=24, height=8, title="loss", colour=False).split("\n")[0]
+    head = chart(*told, width=24, height=8, title="loss")[0]
     assert "train" in head and "val" in head and "seen" not in head
 
 
 def test_charts_built_in_several_threads_do_not_mix() -> None:
-    def chart(seed: int) -> str:
+    def drawn(seed: int) -> list[str]:
         y = np.random.default_rng(seed).standard_normal(300)
-        return plot.line_chart([plot.Series(np.arange(300), y, f"s{seed}")], width=70 + seed, height=12, colour=False)
+        return chart(plot.Series(np.arange(300), y, f"s{seed}"), width=70 + seed, height=12)
 
-    alone = [chart(seed) for seed in range(6)]
-    together: dict[int, str] = {}
-    threads = [threading.Thread(target=lambda s=seed: together.update({s: chart(s)})) for seed in range(6)]
+    alone = [drawn(seed) for seed in range(6)]
+    together: dict[int, list[str]] = {}
+    threads = [threading.Thread(target=lambda s=seed: together.update({s: drawn(s)})) for seed in range(6)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -241,7 +230,18 @@ def test_charts_built_in_several_threads_do_not_mix() -> None:
 def test_two_ticks_never_share_a_line_of_the_y_axis(height: int) -> None:
     """Of two that meet, plotext shows one or the other, from process to process."""
     for top in (0.002, 0.0021, 1.0, 7.3, 48_000.0):
-        axis = plot.Axis.of((0.0, top), [], False, 0.0)
+        axis = axes.Axis.of((0.0, top), [], False, 0.0)
         places, labels = plot._y_ticks(axis, height - 2)
         at = [round(place / top * (height - 3)) for place in places]
         assert len(set(at)) == len(at) == len(labels) >= 1
+
+
+@pytest.mark.parametrize("low, high", [(166_210.5, 3_865_767.4), (566_713.2, 1_326_495.4), (60_068.0, 69_436.7)])
+def test_a_narrow_zoomed_axis_tells_its_scale_by_two_places(low: float, high: float) -> None:
+    axis = plot.Axis.of((low, high), [], False, 0.0)
+    places, labels = plot._x_ticks(axis, 33)  # a chart of the grid at 80 columns
+    assert len(places) == len(labels) >= 2 and low <= places[0] < places[-1] <= high
+    assert (places[-1] - places[0]) / (high - low) * 33 >= len(labels[0]) + 2
+    x = np.linspace(low, high, 50)
+    bottom = "".join(text for text, _ in plot.chart_rows([plot.Series(x, x)], width=39, height=9, xlim=(low, high))[-1])
+    assert bottom.split() == labels

@@ -12,15 +12,25 @@ import time
 from pathlib import Path
 
 import pytest
-from textual.widgets import Footer
+from textual.widget import Widget
+from textual.widgets import Footer, Static
 from textual.widgets._footer import FooterKey
 
 from tests.workbench.conftest import Wait
 from tests.workbench.folders import NOW
 from workbench.app import GptbenchApp
 from workbench.screens.help import HelpScreen
-from workbench.screens.keys import EVERYWHERE, SCREENS
+from workbench.screens.keys import EVERYWHERE, MOVEMENT, SCREENS
+from workbench.widgets.document_table import DocumentTable
+from workbench.widgets.document_view import DocumentView
 from workbench.widgets.key_bar import KeyBar
+from workbench.widgets.log_view import LogView
+from workbench.widgets.plateau_pane import PlateauPane
+from workbench.widgets.preflight import Preflight
+from workbench.widgets.samples_pane import SamplesPane
+from workbench.widgets.side_by_side import SideBySide
+from workbench.widgets.system_pane import SystemPane
+from workbench.widgets.table import Table
 
 
 async def test_digits_open_the_four_screens_and_each_keeps_its_state(runs: Path, until: Wait) -> None:
@@ -42,7 +52,7 @@ async def test_a_digit_typed_into_a_field_stays_there(runs: Path) -> None:
         assert app.screen.query_one("#filter").value == "12"  # type: ignore[attr-defined]
 
 
-async def test_help_lists_every_key_of_the_table(runs: Path) -> None:
+async def test_help_lists_every_key_of_the_table(runs: Path, until: Wait) -> None:
     app = GptbenchApp(runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.press("question_mark")
@@ -50,8 +60,31 @@ async def test_help_lists_every_key_of_the_table(runs: Path) -> None:
         sheet = app.screen.sheet().plain
         for key in (*EVERYWHERE, *(k for keys in SCREENS.values() for k in keys)):
             assert f"{key.display} " in sheet and key.help in sheet
+        body = app.screen.query_one("#help")
+        await pilot.press("G")
+        await until(pilot, lambda: body.scroll_y == body.max_scroll_y > 0)
+        await pilot.press("ctrl+u")
+        await until(pilot, lambda: 0 < body.scroll_y < body.max_scroll_y)
         await pilot.press("escape")
         assert not isinstance(app.screen, HelpScreen)
+
+
+@pytest.mark.parametrize(
+    "pane", [DocumentTable, DocumentView, LogView, PlateauPane, Preflight, SamplesPane, SideBySide, SystemPane, Table]
+)
+def test_every_pane_knows_the_keys_of_moving(pane: type[Widget]) -> None:
+    wanted = {key for row in MOVEMENT[:3] for key in row.key.split(",")}
+    assert wanted <= set(pane._merge_bindings().key_to_bindings)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 36), (50, 16)])
+async def test_what_helps_further_lines_hold_stands_below_its_text(runs: Path, size: tuple[int, int]) -> None:
+    app = GptbenchApp(runs)
+    async with app.run_test(size=size) as pilot:
+        await pilot.press("question_mark")
+        await pilot.pause(0.3)
+        sheet = app.screen.query_one("#help-sheet", Static)
+        assert sheet.size.height == len(str(sheet.content).split("\n"))  # nothing is wrapped a second time
 
 
 @pytest.mark.parametrize("mode", ["data", "launch", "run", "runs"])
@@ -147,15 +180,21 @@ app.run()
 
 def open_in_terminal(runs: Path, how: str) -> tuple[int, int]:
     """The workbench in a pseudo-terminal of its own, painted: its pid and the terminal's other end."""
+    pid, terminal, _ = in_terminal("-c", _OPEN, str(runs), how)
+    return pid, terminal
+
+
+def in_terminal(*arguments: str) -> tuple[int, int, bytes]:
+    """Python in a pseudo-terminal, once it has painted the runs: its pid, the other end, and what it wrote so far."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["TERM"] = "xterm-256color"
-        os.execv(sys.executable, [sys.executable, "-c", _OPEN, str(runs), how])
+        os.execv(sys.executable, [sys.executable, *arguments])
     shown, deadline = b"", time.monotonic() + 30
     while b"demo-1m" not in shown and time.monotonic() < deadline:
         shown += os.read(terminal, 65536)
     assert b"demo-1m" in shown
-    return pid, terminal
+    return pid, terminal, shown
 
 
 def ends(pid: int, terminal: int | None = None, seconds: float = 20) -> bool:
@@ -181,6 +220,17 @@ def test_it_ends_when_its_terminal_is_gone(runs: Path, how: str) -> None:
     pid, terminal = open_in_terminal(runs, how)
     os.close(terminal)
     assert ends(pid)
+
+
+@pytest.mark.parametrize("flags", [["--no-mouse"], []])
+def test_without_the_mouse_the_terminal_keeps_it(runs: Path, flags: list[str]) -> None:
+    main = "import sys; from workbench.cli import main; sys.exit(main())"
+    pid, terminal, shown = in_terminal("-c", main, "--runs", str(runs), *flags)
+    reported = [code for code in (b"?1000h", b"?1003h", b"?1006h", b"?1015h") if code in shown]
+    assert bool(reported) == (not flags)
+    os.write(terminal, b"q")
+    assert ends(pid, terminal)
+    os.close(terminal)
 
 
 def test_quitting_ends_the_process_although_threads_follow_a_run_on_a_hidden_screen(runs: Path) -> None:

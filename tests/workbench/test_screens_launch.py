@@ -11,13 +11,14 @@ import pytest
 from textual.widgets import Input, Static
 
 from engine import process
-from engine.config import PRESETS, SECTIONS, fields_of, load
-from engine.plan import flops_per_token
+from engine.config import PRESETS, SECTIONS, fields_of, load, resolve
+from engine.plan import flops_per_token, plan
 from tests.workbench.conftest import Wait
 from tests.workbench.folders import make_run
 from workbench.app import GptbenchApp
 from workbench.runs import launch
 from workbench.runs.machine import Machine
+from workbench.screens.forecast import forecast
 from workbench.screens.options import MAIN, Options, help_of, text_of, value_of
 from workbench.widgets.format import duration
 from workbench.widgets.preflight import Preflight
@@ -45,16 +46,37 @@ async def test_the_preflight_says_what_the_plan_implies(shards: Path, until: Wai
         await until(pilot, lambda: "40.6M" in preflight(app))  # seed-40m: 40 560 000 parameters
 
 
+@pytest.mark.parametrize(
+    ("sets", "said"),
+    [
+        ([], ""),
+        (["optim.lr=6e-2"], "optim.lr 0.06 is 31× the published optimum for adamw"),
+        (["optim.lr=3e-5", "schedule.min_lr=0"], "optim.lr 3e-05 is 1/21 of the published optimum for adamw"),
+        (["train.grad_accum=160", "train.max_steps=100"], "a smaller batch makes more steps"),
+        (["model.dropout=0.3"], "model.dropout 0.3 at 1.0 epochs: text read so seldom needs none"),
+    ],
+)
+def test_settings_that_the_explainer_would_name_are_warned_of_before_the_run(sets: list[str], said: str) -> None:
+    base = ["model.preset=gpt2-124m", "train.micro_batch=64", "train.max_steps=20000"]
+    c = resolve(sets=[*base, *sets])
+    tokens = c.tokens_per_step * c.train.max_steps
+    p = plan(c, train_tokens=tokens, unique_tokens=tokens)
+    found = [w for w in forecast(c, p, None).warnings if "published" in w or "dropout" in w]
+    assert (len(found) == 1 and said in found[0]) if said else not found
+
+
 async def test_an_option_is_checked_while_it_is_typed(shards: Path, until: Wait) -> None:
     app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
     async with app.run_test(size=(80, 24)) as pilot:
         await to_launch(app, pilot, until)
         await pilot.press("j", "enter")
         assert "optimiser steps" in str(app.screen.query_one("#edit-help", Static).content)
+        assert not app.screen.query_one("#option-help").display  # said once
+        assert "esc leaves" in str(app.screen.query_one("#edit-error", Static).content)
         await pilot.press("b", "a", "d")
         assert "must be a whole number, not 'bad'" in str(app.screen.query_one("#edit-error", Static).content)
         await pilot.press("enter")
-        assert app.screen.query_one("#edit").has_class("-shown")  # a wrong value is not taken
+        assert app.screen.query_one("#edit").display  # a wrong value is not taken
         app.screen.query_one("#edit-value", Input).value = "1e2"
         await pilot.press("enter")
         await until(pilot, lambda: "100 steps of 8,192" in preflight(app))
@@ -105,6 +127,12 @@ async def test_time_is_told_at_the_pace_of_an_earlier_run_on_this_device(
         app.screen.query_one("#edit-value", Input).value = "90000h"
         await pilot.press("enter")
         await until(pilot, lambda: "goal 90000h:" in preflight(app) and "final loss" in preflight(app))
+        await pilot.press("t")
+        await until(pilot, lambda: app.focused is app.screen.query_one("#edit-value", Input))
+        app.screen.query_one("#edit-value", Input).value = "8h"  # less than the law's smallest run takes here
+        await pilot.press("enter")
+        smallest = duration(6 * 2e7 * 3e8 / (2e7 * 2048))
+        await until(pilot, lambda: f"300M tokens, takes {smallest} on this device" in " ".join(preflight(app).split()))
 
 
 async def test_without_shards_it_says_what_to_do_and_starts_nothing(here: Path, until: Wait) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from textual.widgets import Static
 
@@ -17,22 +15,24 @@ from tests.workbench.conftest import Wait
 from tests.workbench.folders import NOW, make_run
 from workbench import remember
 from workbench.app import GptbenchApp
-from workbench.plot import SKY
 from workbench.runs.follow import Follower
-from workbench.runs.history import History
-from workbench.screens.feed import snapshot
-from workbench.screens.figures import FIGURES, Axes, Request, View, draw, horizon, status
+from workbench.screens.feed import Probing, snapshot
 from workbench.screens.run import RunScreen
 from workbench.widgets.chart import ChartView
 from workbench.widgets.log_view import LogView, _overlap
 from workbench.widgets.plateau_pane import PlateauPane, lines, verdict_line
-from workbench.widgets.run_header import RunHeader, RunStatus
+from workbench.widgets.run_header import RunHeader
 from workbench.widgets.samples_pane import SamplesPane
 from workbench.widgets.table import Table
 
 
 def chart(app: GptbenchApp, name: str = "loss") -> str:
     return app.screen.query_one(f"#{name}", ChartView).text()
+
+
+def shown(app: GptbenchApp) -> str:
+    """The screen as text."""
+    return "\n".join(strip.text for strip in app.screen._compositor.render_strips())
 
 
 async def test_it_draws_what_is_there_and_follows_what_comes(here: Path, until: Wait) -> None:
@@ -275,53 +275,6 @@ async def test_a_figure_that_is_reported_later_comes_into_the_grid(here: Path, u
         assert app.screen.query_one("#grid-mfu", ChartView).has_class("-absent")  # which it does not report
 
 
-def test_smoothing_is_of_raw_values_and_never_of_the_rate() -> None:
-    noise = np.random.default_rng(0).normal(0, 0.3, 4000)
-    history = History.of(
-        {"event": "step", "step": n + 1, "loss": 3 + noise[n], "lr": 1e-3, "grad_norm": 1.0} for n in range(4000)
-    )
-
-    def dots(figure: str, smooth: int) -> int:
-        rows = draw(Request(figure, 100, 30, view=View(smooth=smooth)), history, Axes())
-        return sum("⠀" < c <= "⣿" for row in rows[1:] for text, rgb in row for c in text if rgb == SKY)
-
-    assert dots("loss", 3) < dots("loss", -5) / 3
-    assert dots("lr", 3) == dots("lr", -5) == dots("grad_norm", 3)
-
-
-def test_lost_steps_checkpoints_and_the_flat_stretch_are_marked() -> None:
-    events: list[dict[str, Any]] = [
-        {"event": "step", "step": n, "loss": None if n == 500 else 3.0, "lr": 1e-3} for n in range(1, 1001)
-    ]
-    history = History.of([*events, {"event": "checkpoint", "step": 250}])
-    rows = draw(Request("loss", 110, 20, view=View(plateau=750.0)), history, Axes())
-    text = "\n".join("".join(t for t, _ in row) for row in rows)
-    assert "NaN" in text and "flat since" in text and "▴" in text
-
-
-@pytest.mark.parametrize("axis", ["step", "tokens", "epoch", "time"])
-@pytest.mark.parametrize("log_x", [False, True])
-@pytest.mark.parametrize("figure", list(FIGURES))
-def test_every_figure_is_drawn_on_every_axis(figure: str, axis: str, log_x: bool) -> None:
-    history = History.of(
-        [
-            {
-                "event": "step", "step": n, "time": 100.0 + n, "tokens": n * 8, "epoch": n / 30, "loss": 3.0,
-                "lr": 1e-3, "grad_norm": 1.0, "tokens_per_s": 5e4, "mfu": 0.3, "memory": 2**30,
-            }
-            for n in range(1, 100)
-        ]
-        + [{"event": "system", "time": 100.0 + n, "gpu_utilisation": 90, "gpu_power": 500} for n in range(1, 90)]
-    )  # fmt: skip
-    request = Request(figure, 70, 12, view=View(x=axis, log_x=log_x, cursor=2.0))
-    rows = draw(request, history, Axes())
-    text = "\n".join("".join(t for t, _ in row) for row in rows)
-    assert any("⠀" < c <= "⣿" for c in text) and {len(line) for line in text.split("\n")} == {70}
-    for width, height in ((3, 2), (16, 5), (20, 6)):
-        draw(Request(figure, width, height, view=request.view), history, Axes())
-        draw(Request(figure, width, height), History(), Axes())
-
-
 def test_a_snapshot_does_not_change_when_the_history_grows_or_is_cut(here: Path) -> None:
     follower = Follower(make_run(here / "runs", steps=300))
     follower.poll()
@@ -333,55 +286,6 @@ def test_a_snapshot_does_not_change_when_the_history_grows_or_is_cut(here: Path)
         history.apply({"event": "step", "step": step, "loss": 0.0})
     assert len(copied.steps) == 300 and (copied.steps["loss"] == losses).all()
     assert copied.step == 300 and history.step == 399
-
-
-@pytest.mark.parametrize(
-    ("step", "planned", "end"),
-    [(0, 800, 12.5), (90, 800, 100), (99, 800, 200), (500, 800, 800), (900, 800, 1000), (30, None, 50), (0, None, 1)],
-)
-def test_the_step_axis_ends_at_the_plan_halved_while_the_run_fits(step: int, planned: int | None, end: float) -> None:
-    history = History()
-    if planned:
-        history.apply({"event": "start", "max_steps": planned})
-    if step:
-        history.apply({"event": "step", "step": step, "loss": 1.0})
-    assert horizon(history) == end
-
-
-def test_the_steep_beginning_is_left_out_of_the_linear_axis_only() -> None:
-    history = History.of(
-        [{"event": "start", "max_steps": 1000}]
-        + [{"event": "step", "step": s, "loss": 3 + 8 * math.exp(-s / 20), "lr": 1e-3} for s in range(1, 900)]
-    )
-    axes = Axes()
-    draw(Request("loss", 80, 20), history, axes)
-    assert axes.y is not None and axes.y[1] < 4
-    draw(Request("loss", 80, 20, log_y=True), history, axes)
-    assert axes.y is not None and axes.y[1] > 8
-
-
-def test_a_constant_learning_rate_is_drawn_as_one_straight_line() -> None:
-    history = History.of([{"event": "step", "step": s, "loss": 3.0, "lr": 6e-4} for s in range(1, 500)])
-    rows = draw(Request("lr", 70, 10), history, Axes())
-    drawn = [y for y, row in enumerate(rows[1:]) if any("⠀" < c <= "⣿" for text, _ in row for c in text)]
-    assert len(drawn) == 1
-
-
-def test_unknown_figures_stay_unknown() -> None:
-    shown = status(History(), "x", "queued")
-    assert all(math.isnan(v) for v in (shown.train_loss, shown.val_loss, shown.mfu, shown.memory, shown.eta))
-
-
-@pytest.mark.parametrize("width", [20, 40, 80, 200])
-def test_the_header_never_exceeds_its_width(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    header = RunHeader()
-    monkeypatch.setattr(RunHeader, "size", property(lambda self: type("S", (), {"width": width, "height": 2})()))
-    header._reactive_status = RunStatus(  # type: ignore[attr-defined]
-        "a-run-with-quite-a-long-name-20250615-150000", "running", 123_456, 600_000, 3.1, 3.2, 0.01, 3.1, 6e-4, 1.2,
-        1.2e6, 0.4, 2**36, 4000.0, "NVIDIA H200",
-    )  # fmt: skip
-    for line in header.render().plain.split("\n"):
-        assert len(line) <= max(width, 60 if width < 60 else width)
 
 
 DIAGNOSIS = {
@@ -500,18 +404,17 @@ async def test_directory_and_summary_are_copied_and_kept_in_a_file(here: Path, u
         assert app.clipboard == str(run_dir)
 
 
-def test_the_share_of_clipped_steps_and_bits_per_byte_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    events: list[dict[str, Any]] = [
-        {"event": "step", "step": step, "loss": 3.0, "grad_norm": 1.0 + step, "clipped": step > 3}
-        for step in (1, 2, 3, 4)
-    ]
-    events.append({"event": "eval", "step": 4, "split": "heldout", "loss": 3.25, "se": 0.01, "bpb": 1.125})
-    history = History.of(events)
-    title = "".join(text for text, _ in draw(Request("grad_norm", 100, 12), history, Axes())[0])
-    assert "grad norm, 25% of steps clipped" in title
-    unclipped = History.of([{**event, "clipped": False} for event in events])
-    assert "clipped" not in "".join(t for t, _ in draw(Request("grad_norm", 100, 12), unclipped, Axes())[0])
-    monkeypatch.setattr(RunHeader, "size", property(lambda self: type("S", (), {"width": 120, "height": 2})()))
-    header = RunHeader()
-    header._reactive_status = status(history, "a-run", "finished")  # type: ignore[attr-defined]
-    assert "val 3.2500 ±0.010  bpb 1.1250" in header.render().plain
+async def test_how_far_a_probe_is_stands_on_the_screen_once(here: Path, until: Wait) -> None:
+    run_dir = make_run(here / "runs", steps=600, max_steps=600, stop="finished")
+    app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
+    async with app.run_test(size=(80, 24)) as pilot:
+        pane = app.screen.query_one(PlateauPane)
+        await until(pilot, lambda: pane.diagnosis)
+        app.screen.post_message(Probing(run_dir, "probe capacity: arm 2 of 4, 37%"))
+        await until(pilot, lambda: "arm 2 of 4" in shown(app))
+        assert shown(app).count("arm 2 of 4") == 1
+        for _ in range(3):  # whichever pane is shown
+            await pilot.press("right_square_bracket")
+            assert shown(app).count("arm 2 of 4") == 1
+        app.screen.post_message(Probing(run_dir, ""))
+        await until(pilot, lambda: "arm 2 of 4" not in shown(app))

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.widget import Widget
 from textual.widgets import ContentSwitcher, Input, Static
 
 from engine import process
@@ -35,6 +36,7 @@ from workbench.widgets.chart import ChartView
 from workbench.widgets.document_view import DocumentView
 from workbench.widgets.plateau_pane import PlateauPane
 from workbench.widgets.preflight import Preflight
+from workbench.widgets.run_header import RunHeader
 from workbench.widgets.samples_pane import SamplesPane
 from workbench.widgets.statistics_pane import StatisticsPane
 from workbench.widgets.system_pane import SystemPane
@@ -49,6 +51,7 @@ class Look:
     theme: str
 
 
+RUN = "demo-1m-20250615-150000"
 Compare = Callable[..., bool]
 Before = Callable[[Pilot[None]], Awaitable[None]]
 
@@ -204,6 +207,42 @@ def run_drawn(until: Wait) -> Before:
     return before
 
 
+def on_pane(until: Wait, kind: type[Widget], back: int) -> Before:
+    """Drawn, with samples, and the focus on the pane so many before the first."""
+
+    async def before(pilot: Pilot[None]) -> None:
+        await run_drawn(until)(pilot)
+        pane = pilot.app.screen.query_one(kind)
+        await until(pilot, lambda: not pilot.app.screen.query_one(SamplesPane).has_class("-absent"))
+        await pilot.press(*["left_square_bracket"] * back)
+        await until(pilot, lambda: pilot.app.screen.focused is pane and pane.size.height)
+        await run_drawn(until)(pilot)
+
+    return before
+
+
+def on_run(runs: Path) -> GptbenchApp:
+    return GptbenchApp(runs, open_run=runs / RUN, clock=lambda: NOW)
+
+
+def on_shards(shards: Path) -> GptbenchApp:
+    return GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
+
+
+async def listed(pilot: Pilot[None], until: Wait) -> None:
+    """The shards are there."""
+    await until(pilot, lambda: pilot.app.screen.query_one("#shards", Table).row_count == 3)
+
+
+async def planned(pilot: Pilot[None], until: Wait) -> Static:
+    """The Launch screen's plan on all shards, once they are counted."""
+    await listed(pilot, until)
+    await pilot.press("a", "l")
+    sheet = pilot.app.screen.query_one(Preflight).query_one(Static)
+    await until(pilot, lambda: "unique tokens" in str(sheet.content) and "counting" not in str(sheet.content))
+    return sheet
+
+
 def busy(here: Path) -> Path:
     """A run that goes on, on a card, and writes samples."""
     run_dir = make_run(here / "runs", steps=400, age=405.0)
@@ -232,41 +271,28 @@ def test_run_with_its_machine(
     monkeypatch.setattr("workbench.screens.system.shutil.disk_usage", lambda path: DISK)
     monkeypatch.setattr("workbench.screens.system.process.read", lambda path: {"pid": 4711, "host": "node-3"})
 
-    async def before(pilot: Pilot[None]) -> None:
-        await run_drawn(until)(pilot)
-        pane = pilot.app.screen.query_one(SystemPane)
-        await until(pilot, lambda: not pilot.app.screen.query_one(SamplesPane).has_class("-absent"))
-        await pilot.press("left_square_bracket", "left_square_bracket")
-        await until(pilot, lambda: pilot.app.screen.focused is pane and pane.size.height)
-        await run_drawn(until)(pilot)
-
     app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, app, look, on_pane(until, SystemPane, 2))
 
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_run_that_stalls(snap_compare: Compare, here: Path, until: Wait, look: Look) -> None:
     run_dir = busy(here)
 
-    async def before(pilot: Pilot[None]) -> None:
-        await run_drawn(until)(pilot)
-
     app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW + 700)
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, app, look, run_drawn(until))
 
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_probe_under_way(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
-    run_dir = runs / "demo-1m-20250615-150000"
-
     async def before(pilot: Pilot[None]) -> None:
         await run_drawn(until)(pilot)
         told = str(Progress("data_repetition", running=True, done=1, arms=4, fraction=0.37))
-        pilot.app.screen.post_message(Probing(run_dir, told))
-        await until(pilot, lambda: pilot.app.screen.query_one(PlateauPane).probing)
+        pilot.app.screen.post_message(Probing(runs / RUN, told))
+        await until(pilot, lambda: pilot.app.screen.query_one(RunHeader).probing)
         await run_drawn(until)(pilot)
 
-    assert same(snap_compare, GptbenchApp(runs, open_run=run_dir, clock=lambda: NOW), look, before)
+    assert same(snap_compare, on_run(runs), look, before)
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -274,7 +300,7 @@ def test_branch_dialog(snap_compare: Compare, runs: Path, until: Wait, look: Loo
     async def before(pilot: Pilot[None]) -> None:
         await run_drawn(until)(pilot)
         dialog = BranchDialog(
-            "Branch of demo-1m-20250615-150000", [600, 400, 200], lambda step, sets: "model.dropuot: no such option",
+            f"Branch of {RUN}", [600, 400, 200], lambda step, sets: "model.dropuot: no such option",
             ["model.dropuot=0.1"], 400,
         )  # fmt: skip
         pilot.app.push_screen(dialog)
@@ -282,30 +308,20 @@ def test_branch_dialog(snap_compare: Compare, runs: Path, until: Wait, look: Loo
         await pilot.press("enter")
         await until(pilot, lambda: "no such option" in str(dialog.query_one("#branch-wrong", Static).content))
 
-    app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000", clock=lambda: NOW)
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, on_run(runs), look, before)
 
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_run_with_samples(snap_compare: Compare, here: Path, until: Wait, look: Look) -> None:
     run_dir = busy(here)
 
-    async def before(pilot: Pilot[None]) -> None:
-        await run_drawn(until)(pilot)
-        pane = pilot.app.screen.query_one(SamplesPane)
-        await until(pilot, lambda: not pane.has_class("-absent"))
-        await pilot.press("left_square_bracket")
-        await until(pilot, lambda: pilot.app.screen.focused is pane and pane.size.height)
-        await run_drawn(until)(pilot)
-
     app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, app, look, on_pane(until, SamplesPane, 1))
 
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_run(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> None:
-    app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000", clock=lambda: NOW)
-    assert same(snap_compare, app, look, run_drawn(until))
+    assert same(snap_compare, on_run(runs), look, run_drawn(until))
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -318,8 +334,7 @@ def test_charts(snap_compare: Compare, runs: Path, until: Wait, look: Look) -> N
         for view in grid.query(ChartView):
             await until(pilot, lambda view=view: not view.display or view.text().count("\n") + 1 == view.size.height)
 
-    app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000", clock=lambda: NOW)
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, on_run(runs), look, before)
 
 
 @pytest.mark.parametrize("look", LOOKS)
@@ -332,67 +347,53 @@ def test_one_chart_alone(snap_compare: Compare, runs: Path, until: Wait, look: L
         await pilot.press("+", "h")
         await until(pilot, lambda: "@ step" in chart.text())
 
-    app = GptbenchApp(runs, open_run=runs / "demo-1m-20250615-150000", clock=lambda: NOW)
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, on_run(runs), look, before)
 
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_data_with_statistics(snap_compare: Compare, shards: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
-        screen = pilot.app.screen
-        await until(pilot, lambda: screen.query_one("#shards", Table).row_count == 3)
+        await listed(pilot, until)
         await pilot.press("j", "space", "s")
-        await until(pilot, lambda: screen.query_one(StatisticsPane).figures)
+        await until(pilot, lambda: pilot.app.screen.query_one(StatisticsPane).figures)
 
-    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, on_shards(shards), look, before)
 
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_document_as_tokens(snap_compare: Compare, shards: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
-        screen = pilot.app.screen
-        await until(pilot, lambda: screen.query_one("#shards", Table).row_count == 3)
+        await listed(pilot, until)
         await pilot.press("j", "enter", "j", "j", "t")
-        await until(pilot, lambda: screen.query_one(DocumentView)._pieces)
+        await until(pilot, lambda: pilot.app.screen.query_one(DocumentView)._pieces)
 
-    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, on_shards(shards), look, before)
 
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_launch(snap_compare: Compare, shards: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: pilot.app.screen.query_one("#shards", Table).row_count == 3)
-        await pilot.press("a", "l")
-        sheet = pilot.app.screen.query_one(Preflight).query_one(Static)
-        await until(pilot, lambda: "unique tokens" in str(sheet.content) and "counting" not in str(sheet.content))
+        await planned(pilot, until)
 
-    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, on_shards(shards), look, before)
 
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_launch_with_a_goal(snap_compare: Compare, shards: Path, until: Wait, look: Look) -> None:
     async def before(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: pilot.app.screen.query_one("#shards", Table).row_count == 3)
-        await pilot.press("a", "l")
-        sheet = pilot.app.screen.query_one(Preflight).query_one(Static)
-        await until(pilot, lambda: "unique tokens" in str(sheet.content) and "counting" not in str(sheet.content))
+        sheet = await planned(pilot, until)
         await pilot.press("t", *"3.2", "enter")
         await until(pilot, lambda: "goal 3.2" in str(sheet.content))
 
-    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, on_shards(shards), look, before)
 
 
 @pytest.mark.parametrize("key", ["x", "r"], ids=["sql", "recipe"])
 @pytest.mark.parametrize("look", LOOKS)
 def test_panes_of_the_data_screen(snap_compare: Compare, shards: Path, until: Wait, look: Look, key: str) -> None:
     async def before(pilot: Pilot[None]) -> None:
-        await until(pilot, lambda: pilot.app.screen.query_one("#shards", Table).row_count == 3)
+        await listed(pilot, until)
         await pilot.press("j", key)
         await until(pilot, lambda: pilot.app.screen.query_one(ContentSwitcher).current != "none")
 
-    app = GptbenchApp(shards.parent / "runs", data_paths=[str(shards)])
-    assert same(snap_compare, app, look, before)
+    assert same(snap_compare, on_shards(shards), look, before)

@@ -108,7 +108,7 @@ def _zsh(found: list[Verb]) -> str:
 
 def _fish(found: list[Verb]) -> str:
     lines = [
-        "# gptbench completion for fish: save it as ~/.config/fish/completions/gptbench.fish",
+        "# gptbench completion for fish: pipe it to source, or save it as ~/.config/fish/completions/gptbench.fish",
         "function __gptbench_verb",
         "  set -l verb",
         "  for word in (commandline -opc)[2..-1]",

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from workbench.commands.telling import complain, number, progress, size
+from workbench.commands.telling import complain_all, errors_as_json, number, progress, size
 from workbench.text import plain
 
 if TYPE_CHECKING:
@@ -38,9 +38,7 @@ def stats(args: argparse.Namespace) -> int:
         print(json.dumps(result.to_dict()))
     elif result.files:
         print_statistics(result)
-    for problem in result.errors:
-        complain(problem)
-    return 1 if result.errors else 0
+    return complain_all(result.errors)
 
 
 def pack(args: argparse.Namespace) -> int:
@@ -80,9 +78,7 @@ def pack(args: argparse.Namespace) -> int:
         print(json.dumps(_packs_as_json(packs, errors)))
     elif packs:
         _print_packs(packs)
-    for problem in errors:
-        complain(problem)
-    return 1 if errors else 0
+    return complain_all(errors)
 
 
 def print_statistics(result: Statistics) -> None:
@@ -196,7 +192,7 @@ def _packs_as_json(packs: list[Pack], errors: list[FileProblem]) -> dict[str, ob
         ],
         "documents": sum(pack.documents for pack in packs),
         "tokens": sum(len(pack.tokens) for pack in packs),
-        "errors": [{"file": problem.file, "error": problem.error} for problem in errors],
+        "errors": errors_as_json(errors),
     }
 
 

@@ -45,7 +45,9 @@ def _serve(args: argparse.Namespace) -> int:
     try:
         from workbench.web import serve
     except ImportError as error:
-        raise UserError(f"--web needs the extra web ({error}): pip install -c constraints.txt '.[web]'") from None
+        raise UserError(
+            f"--web needs the extra web ({error}): pip install -c constraints.txt '.[web]' in gptbench's checkout"
+        ) from None
     arguments = ["--runs", str(runs_root(args.runs)), *(word for path in args.data for word in ("--data", path))]
     serve(
         arguments + ["--no-mouse"] * args.no_mouse,

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from workbench.commands.telling import complain, number, progress, size
+from workbench.commands.telling import complain_all, errors_as_json, number, progress, size
 from workbench.errors import UserError
 from workbench.text import plain
 
@@ -37,8 +37,7 @@ def sql(args: argparse.Namespace) -> int:
     statement = sys.stdin.read() if args.query == "-" else args.query
     with Catalogue(args.paths) as catalogue:
         lacking = [p for p in catalogue.errors if p.file not in {file.path for file in catalogue.files}]
-        for problem in lacking:
-            complain(problem)
+        left_out = complain_all(lacking)
         if not catalogue.files:
             return 1
         QueryHistory().add(statement)
@@ -51,7 +50,7 @@ def sql(args: argparse.Namespace) -> int:
             else:
                 result = database.run(statement, cap=args.limit)
                 _print_json(result) if args.json else _print_rows(result)
-    return 1 if lacking else 0
+    return left_out
 
 
 def recipe(args: argparse.Namespace) -> int:
@@ -84,7 +83,7 @@ def recipe(args: argparse.Namespace) -> int:
         print(json.dumps(answer))
     else:
         print_choice(choice, planned)
-    return _complain_all(choice.errors)
+    return complain_all(choice.errors)
 
 
 def pack(args: argparse.Namespace) -> int:
@@ -93,7 +92,8 @@ def pack(args: argparse.Namespace) -> int:
     from data.catalogue import Catalogue, FileProblem
     from data.choose import HELD_OUT, TRAIN, choose
     from data.files import ShardError
-    from data.packed import SUFFIX, default_cache, find_packs, pack_shards
+    from data.pack import SUFFIX
+    from data.packed import default_cache, find_packs, pack_shards
     from data.packing import write_subset
 
     if not args.output:
@@ -130,12 +130,12 @@ def pack(args: argparse.Namespace) -> int:
              "tokens": len(p.tokens)}
             for split, p in packs
         ]  # fmt: skip
-        print(json.dumps({"packs": listed, **choice.to_dict(), "errors": _errors_as_json(errors)}))
+        print(json.dumps({"packs": listed, **choice.to_dict(), "errors": errors_as_json(errors)}))
     else:
         print_choice(choice, None)
         print(f"\nin {plain(folders[TRAIN])} and {plain(folders[HELD_OUT])}; train on them with")
         print(f"  gptbench train {plain(folders[TRAIN])} --set data.val_paths={plain(folders[HELD_OUT])}")
-    return _complain_all(errors)
+    return complain_all(errors)
 
 
 def fetch(args: argparse.Namespace) -> int:
@@ -155,13 +155,13 @@ def fetch(args: argparse.Namespace) -> int:
     if args.json:
         answer = {
             "dataset": got.dataset, "revision": got.revision, "config": got.config, "folder": str(got.folder),
-            "files": got.files, "available": got.available, "bytes": got.bytes, "errors": _errors_as_json(got.errors),
+            "files": got.files, "available": got.available, "bytes": got.bytes, "errors": errors_as_json(got.errors),
         }  # fmt: skip
         print(json.dumps(answer))
     elif got.files:
         print(f"{len(got.files):,} of {got.available:,} shards, {size(got.bytes)}, in {plain(got.folder)}")
         print(f"look into them with: gptbench data stats {plain(got.folder)}")
-    return _complain_all(got.errors)
+    return complain_all(got.errors)
 
 
 def print_choice(choice: Choice, planned: int | None) -> None:
@@ -227,13 +227,3 @@ def _print_rows(result: Result) -> None:
     more = f"first {len(result.rows):,} rows; there are more: --limit or -o FILE" if result.capped else ""
     count = more or f"{len(result.rows):,} row{'' if len(result.rows) == 1 else 's'}"
     print(f"{count}, {result.seconds:.2f} s", file=sys.stderr if not os.isatty(1) else sys.stdout)
-
-
-def _errors_as_json(errors: list[FileProblem]) -> list[dict[str, str]]:
-    return [{"file": problem.file, "error": problem.error} for problem in errors]
-
-
-def _complain_all(errors: list[FileProblem]) -> int:
-    for problem in errors:
-        complain(problem)
-    return 1 if errors else 0

@@ -35,6 +35,18 @@ def complain(problem: FileProblem) -> None:
     print(f"gptbench: {plain(problem.file)}: {plain(problem.error)}", file=sys.stderr)
 
 
+def complain_all(errors: list[FileProblem]) -> int:
+    """Name each file that could not be answered for; the exit code: 1 where there is one."""
+    for problem in errors:
+        complain(problem)
+    return 1 if errors else 0
+
+
+def errors_as_json(errors: list[FileProblem]) -> list[dict[str, str]]:
+    """The same for ``--json``."""
+    return [{"file": problem.file, "error": problem.error} for problem in errors]
+
+
 @contextmanager
 def progress(stage: str = "reading footers") -> Iterator[Callable[[str, float], None]]:
     """A bar on standard error if that is a terminal; nothing is drawn elsewhere."""

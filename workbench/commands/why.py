@@ -17,12 +17,12 @@ from workbench.export.markdown import parts, summary, write_diagnosis
 from workbench.export.page import page
 from workbench.plateau.diagnose import diagnosis_of
 from workbench.plateau.report import report_lines
-from workbench.runs.facts import FILE_NAME, facts_of_log, override, read_toml
+from workbench.runs.facts import FILE_NAME, facts_of_log, override
 from workbench.runs.history import History
 from workbench.runs.importers.growing import complete, record, write_events
 from workbench.runs.importers.read import LogReader
 from workbench.runs.launch import new_folder
-from workbench.runs.read import Source, given_facts, read_run, read_target
+from workbench.runs.read import Source, beside, given_facts, read_run, read_target
 from workbench.runs.store import runs_root
 from workbench.text import plain
 
@@ -84,8 +84,7 @@ def import_log(args: argparse.Namespace) -> int:
     reader = LogReader(log)
     root = runs_root(args.runs)
     given = given_facts(args.fact)
-    beside = log.with_name(log.name + ".facts.toml")
-    stated = list(read_toml(beside)[0].items()) if beside.is_file() else []
+    stated = beside(log)
     label = "".join(c if c.isalnum() or c in "._-" else "-" for c in (args.name or log.stem)).strip("-.")[:80]
     try:
         root.mkdir(parents=True, exist_ok=True)

@@ -29,10 +29,8 @@ class Figure:
     def text(self) -> list[str]:
         """Lines of at most 76 cells, without colour."""
         title = f"{self.title} over {_X}"
-        chart = plot.line_chart(
-            self.series, width=76, height=self.lines, title=title, ylim=self.ylim, colour=False
-        )  # fmt: skip
-        return [line.rstrip() for line in chart.splitlines()]
+        rows = plot.chart_rows(self.series, width=76, height=self.lines, title=title, ylim=self.ylim)
+        return [line.rstrip() for line in plot.text_of(rows)]
 
     def svg(self) -> str:
         """A whole SVG document, or part of a page."""

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import threading
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -24,7 +24,7 @@ _PATIENCE = 60.0  # seconds that a conversion may take
 
 
 def write_summary(
-    run_dir: Path, known: tuple[Source, Diagnosis] | None = None, formats: Collection[str] = ("md",)
+    run_dir: Path, known: tuple[Source, Diagnosis] | None = None, formats: Sequence[str] = ("md",)
 ) -> list[Path]:
     """Write the summary and ``diagnosis.json`` into a run directory, each file whole or not at all.
 
@@ -33,7 +33,7 @@ def write_summary(
         formats: as ``write``.
 
     Returns:
-        The files, that of the first format first; ``diagnosis.json`` is not among them.
+        The files, those of the first format first; ``diagnosis.json`` is not among them.
     """
     run_dir = Path(run_dir)
     if known is None:
@@ -44,9 +44,9 @@ def write_summary(
     return write(source, diagnosis, run_dir / FILE_NAME, formats)
 
 
-def write(source: Source, diagnosis: Diagnosis, path: Path, formats: Collection[str]) -> list[Path]:
+def write(source: Source, diagnosis: Diagnosis, path: Path, formats: Sequence[str]) -> list[Path]:
     """Write a summary beside ``path``, whose ending each format replaces: ``md`` with its charts as ``…-loss.svg``,
-    ``html`` (charts inside), ``png`` (the charts).
+    ``html`` (charts inside), ``png`` (the charts). Returns the files, those of the first format first.
 
     Raises:
         UserError: ``png``, and nothing here converts SVG.
@@ -73,7 +73,7 @@ def write(source: Source, diagnosis: Diagnosis, path: Path, formats: Collection[
             target = path.with_name(f"{path.stem}-{chart.name}.png")
             _to_png(chart.svg(), target)
             written.append(target)
-    return written
+    return sorted(written, key=lambda file: file.suffix != f".{formats[0]}")
 
 
 def converts() -> bool:

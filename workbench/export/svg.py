@@ -28,14 +28,12 @@ def svg_chart(
     title: str = "",
     x_title: str = "",
     height: int = HEIGHT,
-    log_y: bool = False,
-    xlim: Limits | None = None,
     ylim: Limits | None = None,
 ) -> str:
     """A chart of ``WIDTH`` × ``height`` pixels; nothing to draw gives empty axes. Text is made plain and escaped."""
     wide, tall = WIDTH - _LEFT - _RIGHT, height - _TOP - _BOTTOM
-    x = Axis.of(xlim, [s.x for s in series], False, pad=0.0)
-    y = Axis.of(ylim, [s.y for s in series], log_y, pad=0.08)
+    x = Axis.of(None, [s.x for s in series], False, pad=0.0)
+    y = Axis.of(ylim, [s.y for s in series], False, pad=0.08)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
         f'role="img" font-family="sans-serif" font-size="13" fill="{_INK}">',

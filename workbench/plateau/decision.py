@@ -296,6 +296,8 @@ def _line(
         return (
             f"Cool down from here: the plan is done, and its rate was never annealed (worth {annealing_left(e, 0.0)})."
         )
+    if e.ended and not e.above and verdict.name == NOT_ENOUGH:
+        return "The plan is done, and too little was evaluated on the way to judge its end: set eval.every lower."
     if e.ended:
         return "The plan is done, above what size and tokens should give: see the causes, and whether the facts hold."
     if verdict.name == NOT_ENOUGH:

@@ -17,8 +17,8 @@ from workbench.plateau.evidence import Evidence, gather
 from workbench.plateau.interval import as_dict
 from workbench.plateau.levers import Lever
 from workbench.plateau.order import RankedCause
-from workbench.plateau.remember import tldr
 from workbench.plateau.table import evidence_rows
+from workbench.plateau.tldr import tldr
 from workbench.plateau.unknown import missing_facts
 from workbench.plateau.verdict import Verdict, judge
 from workbench.runs import anchors

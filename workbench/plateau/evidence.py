@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -185,13 +185,27 @@ def gather(history: History, facts: Facts, run_dir: Path | None = None, anchors:
         rise=_rise(main.between(warm, math.inf), documents, noise),
         gap=_gap(history, main, train, documents, run_dir, warm, slope) if main_is_heldout else None,
         rate=lr,
-        stability=stability.measure(history, train, warm),
+        stability=_stability(history, main, train, warm, main_is_heldout),
         expected=law.expected_loss(facts.number("parameters"), tokens, effective, facts.number("vocab_size")),
         anchored=anchored.anchored(anchors, facts, lr, effective) if main_is_heldout else None,
         effective=effective,
         signals=signals.measure(history, facts, main, train, lr, warm),
         shuffling=shuffling.measure(train, series.evaluations(history.seen), warm),
     )
+
+
+def _stability(history: History, main: Curve, train: Curve, warm: float, main_is_heldout: bool) -> stability.Stability:
+    """Stability of the training. A rise that the same held-out documents do not share is no blow-up: text is harder."""
+    found = stability.measure(history, train, warm)
+    held = main.between(max(warm, 1), math.inf)
+    if not found.blown_up or not main_is_heldout or len(held) < 6:
+        return found
+    # The risen training loss is that of the newest twentieth: the held-out loss must have been measured within it.
+    behind = float(held.step[-1]) >= 0.95 * history.step
+    shared = float(held.loss[-1]) - float(held.loss.min())
+    if behind and shared < 0.2 * found.blown_up:
+        return replace(found, blown_up=0.0, harder=found.blown_up)
+    return found
 
 
 def _recent(
@@ -282,6 +296,8 @@ def _gap_at_first(main: Curve, seen: Curve) -> float | None:
     held, near = (c.loss[np.isin(c.step, common)] for c in (main, seen))
     fallen = (near[0] - near) / max(float(near[0] - near.min()), 1e-9)
     begun = np.flatnonzero((fallen > 0.2) & (fallen < 0.4))
+    if not len(begun):
+        begun = np.flatnonzero((fallen > 0.2) & (fallen < 0.65))[:1]  # sparse evaluations pass over a third
     return float((held - near)[begun].mean()) if len(begun) else None
 
 

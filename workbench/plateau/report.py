@@ -102,8 +102,8 @@ def _causes(d: Diagnosis, width: int) -> Iterator[str]:
         yield from _cause(cause, width)
     rest = [c for c in d.causes if c not in shown]
     named = [f"{c.id} {c.probability:.0%}" for c in rest if c.probability >= 0.01]
-    if len(rest) > len(named):
-        named.append(f"{len(rest) - len(named)} others below 1%")
+    if others := len(rest) - len(named):
+        named.append(f"{others} other{'s' if others > 1 else ''} below 1%")
     if named:
         yield from wrap("  unlikely: ", ", ".join(named), width)
 

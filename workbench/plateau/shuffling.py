@@ -28,7 +28,7 @@ class Shuffling:
 
     Attributes:
         distance, distance_se: how far the training loss wanders from that of seen documents, from one evaluation to the
-            next (standard deviation, nats), and what the noise of its means would give.
+            next (standard deviation around a steady drift, nats), and what the noise of its means would give.
         memory, memory_z: part of the residuals (standard deviation, nats) that lasts from one loss to the next, and how
             surely it is there.
     """
@@ -41,7 +41,12 @@ class Shuffling:
     @property
     def wanders(self) -> bool:
         """Whether the training loss surely wanders from the loss of seen documents."""
-        return self.distance is not None and self.distance > max(SURE, 3 * (self.distance_se or 0.0))
+        return self.distance is not None and self.distance > max(SURE, 2.5 * (self.distance_se or 0.0))
+
+    @property
+    def ordered(self) -> bool:
+        """Both signs at once: what the loss does then is the data's doing, and the evaluations follow what was read."""
+        return self.wanders and self.remembers
 
     @property
     def remembers(self) -> bool:
@@ -58,16 +63,20 @@ def measure(train: Curve, seen: Curve, warm: float) -> Shuffling:
 
 def _distance(train: Curve, seen: Curve, warm: float) -> tuple[float | None, float | None]:
     behind = seen.between(max(warm, 1), math.inf)
-    means, errors = [], []
+    means, errors, at = [], [], []
     for i in range(1, len(behind)):
         window = train.between(float(behind.step[i - 1]), float(behind.step[i]))
         if len(window) >= _WINDOW:
             off = window.loss - np.interp(np.log(window.step), np.log(behind.step), behind.loss)
             means.append(float(off.mean()))
             errors.append(float(off.std(ddof=1)) / math.sqrt(len(off)))
+            at.append(math.log(float(behind.step[i])))
     if len(means) < 6:
         return None, None
-    return float(np.std(means, ddof=1)), float(np.mean(errors))
+    # Beginnings of documents, or those already read, are learnt at another pace: that goes one way, and is no order.
+    steady = np.polynomial.Polynomial.fit(at, means, 1)
+    left = np.array(means) - steady(np.array(at))
+    return math.sqrt(float((left**2).sum()) / (len(left) - 2)), float(np.mean(errors))
 
 
 def _memory(part: Curve) -> tuple[float | None, float | None]:

@@ -30,6 +30,7 @@ class Stability:
         lost: steps whose loss was not finite, among those that were logged with one.
         blown_up: nats that the training loss now stands above its best level, beyond noise; 0 if it does not.
         steps: how many losses this rests on.
+        harder: the same rise where the held-out loss does not share it: of the text that is read, not of the optimiser.
     """
 
     spikes: tuple[int, ...]
@@ -39,6 +40,7 @@ class Stability:
     lost: int
     blown_up: float
     steps: int
+    harder: float = 0.0
 
 
 def measure(history: History, curve: Curve, after: float) -> Stability:

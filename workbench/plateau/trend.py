@@ -120,7 +120,7 @@ def measure_noise(curve: Curve, documents: Documents, after: float) -> Noise:
         basis += ", and residuals around the trend" if jitter else ""
         return Noise(total, level, basis, over_documents, jitter, len(part))
     if jitter is None:
-        return Noise(None, level, f"not measurable: {len(part)} evaluations after the warm-up")
+        return Noise(None, level, f"not measurable, evaluations after the warm-up: {len(part)}")
     return Noise(jitter, level, f"residuals of {len(part)} evaluations around a smooth trend", None, jitter)
 
 

@@ -40,7 +40,7 @@ def judge(e: Evidence) -> Verdict:
         if e.ended and after >= 2:
             why = f"the plan is done, at a {what} of {e.loss:.3f}; {after} evaluations do not show how it got there"
             return Verdict(FINISHED, why, 0.35)
-        why = f"{after} evaluations after the warm-up; a trend needs {MIN_EVALS}"
+        why = f"evaluations after the warm-up: {after}; a trend needs {MIN_EVALS}"
         return Verdict(NOT_ENOUGH, why, 0.4)
     t, rise = e.trend, e.rise
     moved = f"{what} {e.loss:.3f}"
@@ -124,6 +124,8 @@ def _annealed_on_plan(e: Evidence) -> bool:
 def trend_before(e: Evidence, step: float) -> Trend | None:
     """The trend as it would have been measured at an earlier step."""
     part = e.main.between(max(e.warm, 0.4 * step, 1), step)
+    if len(part) < MIN_EVALS and e.gap is not None and abs(e.gap.growth) < 0.3:
+        part = e.train.between(max(e.warm, 0.4 * step, 1), step)  # of so early a time the training loss alone is told
     if len(part) < MIN_EVALS or e.trend is None:
         return None
     return measure_trend(part, Documents(None, ""), e.noise, (e.trend.healthy, e.trend.basis))

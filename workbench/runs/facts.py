@@ -139,11 +139,6 @@ class Facts(Mapping[str, Fact | None]):
         fact = self[key]
         return fact.value if fact is not None and isinstance(fact.value, str) else None
 
-    def flag(self, key: str) -> bool | None:
-        """A yes-or-no fact, or None."""
-        fact = self[key]
-        return fact.value if fact is not None and isinstance(fact.value, bool) else None
-
     def source(self, key: str) -> str:
         """Where a fact comes from, "" where it is unknown."""
         fact = self[key]
@@ -303,7 +298,7 @@ def _from_config(facts: Facts, c: config.Config) -> None:
             values["cooldown_steps"] = c.cooldown_steps
     if c.train.epochs is None:  # else the start event says the steps
         values["max_steps"] = c.train.max_steps
-    if c.schedule.decay_steps is not None and c.schedule.kind in ("cosine", "linear"):
+    if c.schedule.decay_steps is not None and c.schedule.kind != "constant":
         values["decay_steps"] = c.schedule.decay_steps
     for key, value in values.items():
         facts.default(key, value, "config.toml")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import engine
+from data import encoding
 from data.packed import default_cache, inputs
 from engine import branch as branching
 from engine import process
@@ -47,11 +48,14 @@ def create(
 
     Raises:
         UserError: no shards given, or the folder cannot be written.
-        data.files.ShardError: a path that does not exist, or holds no parquet file, or a recipe that cannot be applied.
+        data.files.ShardError: a path that does not exist, or holds no parquet file, an encoding that is not known, or a
+            recipe that cannot be applied.
         data.workers.Cancelled: stopped while a recipe was resolved; there is no run directory.
     """
     if not config.data.paths:
         raise UserError("no shards to train on: name parquet files or folders (gptbench train PATH…, or data.paths)", 2)
+    if not config.train.branched_from:  # a branch has the encoding of its run, which may be a plug-in of the engine's
+        encoding.check(config.data.encoding)
     config = config.replace(
         data={
             "paths": tuple(inputs(config.data.paths)),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from engine.config import Config
 from workbench.errors import UserError
+from workbench.runs.slots import ask
 
 
 @dataclass(frozen=True)
@@ -58,10 +59,8 @@ def refuse_if_too_large(config: Config) -> None:
 
 
 def _nvidia() -> Machine | None:
-    command = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
-        rows = [line.rpartition(",") for line in asked.stdout.splitlines() if line.strip()]
+        rows = [line.rpartition(",") for line in ask("--query-gpu=name,memory.total")]
         return Machine("cuda", rows[0][0].strip(), int(rows[0][2]) * 2**20, len(rows)) if rows else None
     except (OSError, subprocess.SubprocessError, ValueError):
         return None

@@ -42,11 +42,15 @@ def read_foreign(log: Path, given: Sequence[tuple[str, Fact]] = ()) -> Source:
     """
     history, reader = read_history(log)
     facts = facts_of_log(reader.facts, history)
-    beside = log.with_name(log.name + ".facts.toml")
-    stated = list(read_toml(beside)[0].items()) if beside.is_file() else []
-    if stated or given:
-        facts = override(facts, [*stated, *given], history)
+    if stated := [*beside(log), *given]:
+        facts = override(facts, stated, history)
     return Source(log.name, history, facts, None, reader.format)
+
+
+def beside(log: Path) -> list[tuple[str, Fact]]:
+    """What ``LOG.facts.toml`` beside a log states; nothing where there is none. Raises UserError as ``read_toml``."""
+    path = log.with_name(log.name + ".facts.toml")
+    return list(read_toml(path)[0].items()) if path.is_file() else []
 
 
 def read_target(target: str, root: Path, given: Sequence[tuple[str, Fact]] = ()) -> Source:
@@ -59,9 +63,11 @@ def read_target(target: str, root: Path, given: Sequence[tuple[str, Fact]] = ())
     if path.is_file():
         return read_foreign(path, given)
     if path.is_dir() and not is_run(path):
-        raise UserError(f"{path}: is a folder, but no run (no config.toml or facts.toml) and no log")
+        raise UserError(
+            f"{path}: is a folder, but no run (no config.toml or facts.toml) and no log; name the log itself"
+        )
     if not path.exists() and ("/" in target or path.suffix in (".log", ".txt", ".csv", ".out", ".jsonl", ".json")):
-        raise UserError(f"{path}: no such run or log")
+        raise UserError(f"{path}: no such run or log; `gptbench runs` lists the runs")
     return read_run(find_run(root, target), given)
 
 

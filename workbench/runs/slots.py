@@ -29,7 +29,7 @@ class Gpu:
 def gpus() -> list[Gpu] | None:
     """Every GPU of the machine, [] where there is no nvidia-smi, None if it gave no answer this time."""
     try:
-        lines = _ask("--query-gpu=index,uuid,memory.used,memory.total")
+        lines = ask("--query-gpu=index,uuid,memory.used,memory.total")
     except FileNotFoundError:
         return []
     except (OSError, subprocess.SubprocessError):
@@ -43,7 +43,7 @@ def in_use(found: Sequence[Gpu]) -> set[str]:
     In a container nvidia-smi lists no process of the host, so that the memory in use speaks too.
     """
     try:
-        computing = {line.partition(",")[0].strip() for line in _ask("--query-compute-apps=gpu_uuid,pid")}
+        computing = {line.partition(",")[0].strip() for line in ask("--query-compute-apps=gpu_uuid,pid")}
     except (OSError, subprocess.SubprocessError):
         computing = set()
     return computing | {gpu.uuid for gpu in found if gpu.memory_used > _HELD * gpu.memory_total}
@@ -118,7 +118,7 @@ def _number(text: str) -> float:
         return 0.0
 
 
-def _ask(query: str) -> list[str]:
+def ask(query: str) -> list[str]:
     """The rows that nvidia-smi answers with. Raises OSError or subprocess.SubprocessError."""
     command = ["nvidia-smi", query, "--format=csv,noheader,nounits"]
     asked = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE, check=True)

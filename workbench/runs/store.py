@@ -17,7 +17,6 @@ from workbench.errors import UserError
 from workbench.runs.best import best_val
 from workbench.runs.history import History, stalled_for
 
-STATES = ("queued", "running", "stopped", "finished", "failed", "dead", "imported")
 NOTE_NAME = "note.txt"
 _HEAD = 1 << 13
 _TAIL = 1 << 14
@@ -136,7 +135,9 @@ def find_run(root: Path, text: str) -> Path:
 
 
 def state_of(run_dir: Path, history: History | None = None) -> str:
-    """The state of a run, one of ``STATES``; ``history`` saves reading its events again."""
+    """The state of a run: queued, running, stopped, finished, failed, dead (it ended and did not say so) or imported.
+
+    ``history`` saves reading its events again."""
     if (run_dir / "facts.toml").is_file() and not (run_dir / "config.toml").is_file():
         return "imported"
     living = process.alive(run_dir)

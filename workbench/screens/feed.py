@@ -17,7 +17,7 @@ from typing import Any
 from textual.message import Message
 
 from workbench.plot import Limits, Row
-from workbench.runs.follow import Follower
+from workbench.runs.follow import Follower, give_back
 from workbench.runs.glance import Glance
 from workbench.runs.history import History
 from workbench.runs.launch import LOG_NAME
@@ -34,6 +34,8 @@ _LOG_LINES = 500
 _SAMPLES = 60
 _PATIENCE = 0.7  # seconds between two pictures of a run that is still being read
 _ASK = 1.0  # seconds: a thread that is not told to end would keep a closed workbench from ending
+_LONG, _GIVE_BACK = 1 << 14, 5.0  # steps of a run whose pictures take memory; seconds until it is given back
+_SILENT = 2.0  # seconds, at most, between looks at what changes though no event tells of it: death, a full disk
 
 
 @dataclass
@@ -85,10 +87,14 @@ class MachineSeen(Message):
 
 @dataclass
 class Evaluated(Message):
-    """There is something new to explain; the history is the receiver's own copy."""
+    """There is something new to explain; the history is the receiver's own copy.
+
+    Whoever explains it empties the list: Textual keeps the newest workers that ended, and with them what they were
+    given, 20 MiB for a run of a million steps.
+    """
 
     run_dir: Path
-    history: History
+    history: list[History]
 
     def can_replace(self, message: Message) -> bool:
         return isinstance(message, Evaluated)
@@ -137,6 +143,10 @@ class RunFeed(Background):
         self._probing = ""
         self._probed = False  # a probe was seen at work
         self._reported = -_PATIENCE
+        self._weighed: tuple[object, ...] = ()  # what status and gauges were last made of, and when
+        self._weighed_at = -_SILENT
+        self._state = ""
+        self._found: list[Message] = []  # to be posted
 
     def want(self, name: str, request: Request | None) -> None:
         """Draw this chart from now on, in this size; None: no longer."""
@@ -155,12 +165,13 @@ class RunFeed(Background):
     def pause(self, paused: bool) -> None:
         """While paused (its screen is hidden), nothing is read or drawn."""
         self._paused = paused
+        self._weighed = ()  # whoever comes back, or has acted on the run, wants to know its state now
         self._wake.set()
 
     def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Follow until ``end``, or until ``cancelled`` says yes (asked at least once a second)."""
         follower = Follower(self.run_dir)
-        look = follower.glance()
+        look, left, given_back = follower.glance(), False, time.monotonic()
         if look is not None:
             self._report(follower, look)
         while not (self._ended or cancelled()):
@@ -169,6 +180,10 @@ class RunFeed(Background):
                 more = follower.poll(_BYTES)
                 look = look if more else None
                 self._report(follower, look, caught_up=not more)
+                left = left or (more and len(follower.history.steps) >= _LONG)
+                if left and time.monotonic() > given_back + _GIVE_BACK:
+                    left, given_back = False, time.monotonic()
+                    give_back()
             if not more:
                 self._wake.wait(_ASK if self._paused else min(_ASK, self.interval))
             self._wake.clear()
@@ -179,35 +194,53 @@ class RunFeed(Background):
             return
         self._reported = time.monotonic()
         history = follower.history if look is None else look.history
-        state = state_of(self.run_dir, history)
         reading = follower.offset / look.size if look else None
-        new = status(history, self.run_dir.name, state, reading, self.clock())
-        if new != self._status:
-            self._status = new
-            self.post(StatusChanged(self.run_dir, new))
+        self._weigh(history, reading)
         with self._lock:
             requests = dict(self._requests)
         for name, request in requests.items():
-            drawn = (request, history.version, history.one_in)
-            if self._drawn.get(name) != drawn:
+            drawn, before = (request, history.version, history.one_in), self._drawn.get(name)
+            if drawn != before:
                 self._drawn[name] = drawn
                 axes = self._axes.setdefault(name, Axes())
                 rows = draw(request, history, axes)
-                self.post(FigureDrawn(self.run_dir, name, rows, axes.shown, axes.whole))
+                self._found.append(FigureDrawn(self.run_dir, name, rows, axes.shown, axes.whole))
+                if before is None or before[0] != request:  # a person waits for this one
+                    self._post_found()
         self._read_log(follower)
         newest = history.samples[-_SAMPLES:]
         if newest != self._sampled:
             self._sampled = newest
-            self.post(Sampled(self.run_dir, newest))
-        gauges_now = gauges(history, self.run_dir, state)
-        if gauges_now != self._gauges:
-            self._gauges = gauges_now
-            self.post(MachineSeen(self.run_dir, gauges_now))
+            self._found.append(Sampled(self.run_dir, newest))
         self._look_at_probe()
-        evaluations = (sum(len(columns) for columns in history.evals.values()), state)
+        evaluations = (sum(len(columns) for columns in history.evals.values()), self._state)
         if caught_up and (self._explain or (evaluations != self._explained and evaluations[0])):
             self._explained, self._explain = evaluations, False
-            self.post(Evaluated(self.run_dir, snapshot(history)))
+            self._found.append(Evaluated(self.run_dir, [snapshot(history)]))
+        self._post_found()
+
+    def _post_found(self) -> None:
+        """All that was found, at once: one repaint, not one for each."""
+        found, self._found = self._found, []
+        for message in found:
+            self.post(message)
+
+    def _weigh(self, history: History, reading: float | None) -> None:
+        """Post status and gauges if they are others; made anew when there are events, else now and then."""
+        made_of, now = (history, history.version, reading), time.monotonic()
+        if made_of == self._weighed and now < self._weighed_at + min(_SILENT, 4 * self.interval):
+            return
+        self._weighed, self._weighed_at = made_of, now
+        self._state = state_of(self.run_dir, history)
+        new = status(history, self.run_dir.name, self._state, reading, self.clock())
+        # Compared as text: what is not known is NaN, which equals nothing, and would be painted anew at each look.
+        if repr(new) != repr(self._status):
+            self._status = new
+            self._found.append(StatusChanged(self.run_dir, new))
+        gauges_now = gauges(history, self.run_dir, self._state)
+        if repr(gauges_now) != repr(self._gauges):
+            self._gauges = gauges_now
+            self._found.append(MachineSeen(self.run_dir, gauges_now))
 
     def _look_at_probe(self) -> None:
         """Tell how far a probe is; once it has ended, have the run explained anew."""
@@ -224,7 +257,7 @@ class RunFeed(Background):
         text = "" if progress is None else str(progress)
         if text != self._probing or failure:
             self._probing = text
-            self.post(Probing(self.run_dir, text, failure))
+            self._found.append(Probing(self.run_dir, text, failure))
 
     def _read_log(self, follower: Follower) -> None:
         try:
@@ -233,7 +266,7 @@ class RunFeed(Background):
             return
         if (stat.st_size, stat.st_mtime_ns) != self._log:
             self._log = (stat.st_size, stat.st_mtime_ns)
-            self.post(LogChanged(self.run_dir, follower.log_tail(_LOG_LINES)))
+            self._found.append(LogChanged(self.run_dir, follower.log_tail(_LOG_LINES)))
 
 
 def snapshot(history: History) -> History:

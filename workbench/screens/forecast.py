@@ -9,11 +9,13 @@ from typing import Any
 
 from engine.config import PRESETS, Config, resolve
 from engine.plan import Plan, parameter_count
-from workbench.plateau import law, propose
+from workbench.plateau import law, propose, signals
+from workbench.plateau.causes import batch_too_large, lr_too_high, lr_too_low
 from workbench.plateau.interval import Interval
 from workbench.widgets.format import count, duration
 
 FEW_DOCUMENTS = 100  # held out; below, the noise of an evaluation hides what a plateau would show
+STRONG_DROPOUT, FEW_EPOCHS = 0.2, 4
 MANY_PER_PARAMETER = 200  # tokens a parameter; ten times what is compute-optimal
 
 
@@ -34,21 +36,45 @@ def forecast(config: Config, plan: Plan, figures: Mapping[str, Any] | None, effe
     if effective is None and known is not None:
         effective = kept * float(known)
     worth = law.effective_tokens(plan.total_tokens, effective) if effective else None
-    expected = law.expected_loss(plan.parameters, plan.total_tokens, worth)
+    expected = law.expected_loss(plan.parameters, plan.total_tokens, worth, config.model.vocab_size)
     warnings = []
     documents = (figures or {}).get("documents")
     if documents and not config.data.val_paths and not config.data.recipe:
         held = max(1, round(documents * config.data.val_fraction))
         if held < FEW_DOCUMENTS:
             warnings.append(
-                f"about {held} held-out documents: too few to tell a plateau from noise; raise data.val_fraction"
+                f"about {held} held-out document{'s' * (held != 1)}: too few to tell a plateau from noise; raise "
+                "data.val_fraction"
             )
     if plan.parameters and plan.total_tokens > MANY_PER_PARAMETER * plan.parameters:
         warnings.append(
             f"{plan.total_tokens / plan.parameters:.0f} tokens a parameter: capacity will bound the loss before the "
             "data do; a larger preset gives more for the same time"
         )
+    warnings += _settings(config, plan)
     return Forecast(effective, expected.loss, expected.basis, tuple(warnings))
+
+
+def _settings(config: Config, plan: Plan) -> list[str]:
+    """Settings that the explainer would name once the run is flat."""
+    found = []
+    ratio = signals.rate_ratio(config.optim.lr, plan.parameters, plan.total_tokens, config.optim.kind)
+    if ratio is not None and not 1 / lr_too_low.FAR <= ratio <= lr_too_high.FAR:
+        far = f"{ratio:.2g}×" if ratio > 1 else f"1/{1 / ratio:.2g} of"
+        found.append(
+            f"optim.lr {config.optim.lr:.3g} is {far} the published optimum for {config.optim.kind} at this size"
+        )
+    optimum = signals.batch_optimum(plan.total_tokens)
+    if plan.tokens_per_step > batch_too_large.FAR * optimum:
+        found.append(
+            f"{plan.tokens_per_step:,} tokens a step are {plan.tokens_per_step / optimum:.0f}× the published optimum "
+            "for this plan: a smaller batch makes more steps of the same tokens"
+        )
+    if config.model.dropout >= STRONG_DROPOUT and plan.epochs is not None and plan.epochs <= FEW_EPOCHS:
+        found.append(
+            f"model.dropout {config.model.dropout:g} at {plan.epochs:.1f} epochs: text read so seldom needs none"
+        )
+    return found
 
 
 def goal_of(text: str) -> tuple[str, float]:
@@ -72,7 +98,16 @@ def proposal_for(goal: str, plan: Plan, effective: float | None, shards: int) ->
         return propose.for_loss(value, speed, unique=effective, unique_per_shard=per_shard)
     if speed is None:
         raise propose.Unreachable("the speed of this device is not known yet: name a loss instead")
-    return propose.for_hours(value, speed, unique=effective, unique_per_shard=per_shard)
+    try:
+        return propose.for_hours(value, speed, unique=effective, unique_per_shard=per_shard)
+    except propose.Unreachable as error:
+        if value <= 0:
+            raise
+        smallest = duration(6 * law.FITTED_PARAMETERS[0] * law.FITTED_TOKENS[0] / speed)
+        raise propose.Unreachable(
+            f"outside what the law was fitted on: its smallest run, {count(law.FITTED_PARAMETERS[0])} parameters on "
+            f"{count(law.FITTED_TOKENS[0])} tokens, takes {smallest} on this device"
+        ) from error
 
 
 def proposal_lines(goal: str, found: propose.Proposal, family: str, known: bool) -> list[str]:

@@ -11,9 +11,14 @@ from textual.screen import ModalScreen
 from textual.widgets import Static
 
 from workbench.screens.keys import EVERYWHERE, MODES, MOVEMENT, PANES, PUSHED, SCREENS
+from workbench.widgets.scrolling import SCROLL_KEYS
 from workbench.widgets.sheet import Sheet, beside
 
 _ENDLESS = 10_000  # cells: a sheet that wraps nothing
+
+
+class _Body(VerticalScroll):
+    BINDINGS = SCROLL_KEYS
 
 
 class HelpScreen(ModalScreen[None]):
@@ -21,8 +26,6 @@ class HelpScreen(ModalScreen[None]):
 
     BINDINGS = [
         Binding("escape,question_mark,q,enter", "dismiss", "Close", show=False),
-        Binding("j", "scroll_body(1)", show=False),
-        Binding("k", "scroll_body(-1)", show=False),
     ]
 
     def __init__(self, mode: str, above: str = "") -> None:
@@ -31,7 +34,7 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """One scrolling sheet."""
-        with VerticalScroll(id="help"):
+        with _Body(id="help"):
             yield Sheet("", id="help-sheet")
 
     def on_resize(self, event: Resize) -> None:
@@ -55,7 +58,3 @@ class HelpScreen(ModalScreen[None]):
                 parts.append(beside(Content.styled(f"  {key.display:<16}", "bold"), Content(key.help), width))
             parts.append(Content(""))
         return Content("\n").join([*parts, Content.styled("esc closes this", "$text-muted")])
-
-    def action_scroll_body(self, lines: int) -> None:
-        """Scroll the sheet."""
-        self.query_one("#help").scroll_relative(y=lines, animate=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -115,24 +116,22 @@ class LaunchScreen(StartKeys):
         key = self.query_one(Table).current_key
         if key is None:
             return
-        self._editing = key
-        box = self.query_one("#edit-value", Input)
-        box.suggester = SuggestFromList(choices_of(key)) if key != NAME and choices_of(key) else None
-        box.value = self.run_name if key == NAME else self._value(key)
-        self.query_one("#edit").add_class("-shown")
+        choices = choices_of(key) if key != NAME else ()
         what = _NAME_HELP if key == NAME else help_of(key)
-        self.query_one("#edit-help", Static).update(Content.assemble((key, "bold"), (f"  {what}", "$text-muted")))
-        box.focus()
-        box.action_select_all()
+        self._edit(key, what, self.run_name if key == NAME else self._value(key), choices)
 
     def action_goal(self) -> None:
         """Name a loss or hours."""
-        self._editing = GOAL
+        self._edit(GOAL, "a loss to reach, such as 3.2, or hours to spend, such as 8h; empty: none", self.goal)
+
+    def _edit(self, name: str, what: str, value: str, choices: Sequence[str] = ()) -> None:
+        self._editing = name
         box = self.query_one("#edit-value", Input)
-        box.suggester, box.value = None, self.goal
-        self.query_one("#edit").add_class("-shown")
-        what = "a loss to reach, such as 3.2, or hours to spend, such as 8h; empty: none"
-        self.query_one("#edit-help", Static).update(Content.assemble((GOAL, "bold"), (f"  {what}", "$text-muted")))
+        box.suggester = SuggestFromList(choices) if choices else None
+        box.value = value
+        self.add_class("-editing")
+        self.query_one("#edit-help", Static).update(Content.assemble((name, "bold"), (f"  {what}", "$text-muted")))
+        self._say_wrong(self._wrong(value))
         box.focus()
         box.action_select_all()
 
@@ -150,7 +149,7 @@ class LaunchScreen(StartKeys):
         if self._editing is None and self.cancel_start():
             return
         self._editing = None
-        self.query_one("#edit").remove_class("-shown")
+        self.remove_class("-editing")
         self.query_one(Table).focus()
 
     def action_next_preset(self) -> None:
@@ -196,8 +195,11 @@ class LaunchScreen(StartKeys):
 
     @on(Input.Changed, "#edit-value")
     def _typed(self, event: Input.Changed) -> None:
-        wrong = self._wrong(event.value)
-        self.query_one("#edit-error", Static).update(Content.styled(plain(wrong or ""), "$text-error"))
+        self._say_wrong(self._wrong(event.value))
+
+    def _say_wrong(self, wrong: str | None) -> None:
+        text = (plain(wrong), "$text-error") if wrong else ("enter takes it, esc leaves it", "$text-muted")
+        self.query_one("#edit-error", Static).update(Content.styled(*text))
 
     @on(Input.Submitted, "#edit-value")
     def _submitted(self, event: Input.Submitted) -> None:

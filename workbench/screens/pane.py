@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
@@ -13,6 +12,7 @@ from textual.containers import Container
 from textual.content import Content
 from textual.message import Message
 
+from workbench.screens.job import Job, Step
 from workbench.screens.messages import Done
 from workbench.widgets.progress import Progress
 
@@ -77,54 +77,34 @@ class Pane(Container):
             self.complain(str(error) or type(error).__name__)
 
 
-@dataclass
-class Step(Message):
-    """How far the job is that ``cancel`` ends."""
-
-    cancel: threading.Event
-    stage: str
-    fraction: float
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Step) and message.cancel is self.cancel
-
-
 class JobPane(Pane):
-    """A pane with one long job at a time, its progress shown, stopped by escape. What comes of a job carries its
-    event, so that the answer of one that was stopped, or belongs to other shards, is not taken for another's."""
+    """A pane with one long job at a time, its progress shown, stopped by escape."""
 
     STOPS = "esc stops"
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
-        self._job: threading.Event | None = None
+        self._job = Job()
         self._progress = Progress()
 
     @property
     def running(self) -> bool:
         """Whether a job is under way."""
-        return self._job is not None
+        return self._job.running
 
     def begin(self, stage: str) -> threading.Event:
         """A new job; the one under way is stopped."""
-        self.stop()
-        self._job, self._progress = threading.Event(), Progress(stage)
+        cancel, self._progress = self._job.begin(), Progress(stage)
         self.show_progress(self._progress.line(self.STOPS))
-        return self._job
+        return cancel
 
     def stop(self) -> bool:
         """Stop the job; whether there was one. Its answer no longer counts."""
-        job, self._job = self._job, None
-        if job is not None:
-            job.set()
-        return job is not None
+        return self._job.stop()
 
     def ended(self, cancel: threading.Event) -> bool:
         """Whether this was the job under way; from now on none is."""
-        mine = self._job is cancel
-        if mine:
-            self._job = None
-        return mine
+        return self._job.ended(cancel)
 
     def telling(self, cancel: threading.Event) -> Callable[[str, float], None]:
         """For a worker: tell stage and fraction."""
@@ -143,6 +123,6 @@ class JobPane(Pane):
 
     @on(Step)
     def _step(self, message: Step) -> None:
-        if message.cancel is self._job:
+        if self._job.under_way(message.cancel):
             self._progress.tell(message.stage, message.fraction)
             self.show_progress(self._progress.line(self.STOPS))

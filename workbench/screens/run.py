@@ -172,7 +172,6 @@ class RunScreen(CauseKeys, PaneKeys):
     @on(Probing)
     def _probing(self, message: Probing) -> None:
         if self._is_open(message.run_dir):
-            self.query_one(PlateauPane).tell(message.text)
             self.query_one(RunHeader).probing = message.text
             if message.failure:
                 self.say(message.failure, wrong=True)
@@ -286,7 +285,7 @@ class RunScreen(CauseKeys, PaneKeys):
     @work(thread=True, group="diagnose", exclusive=True, exit_on_error=False)
     def _diagnose(self, message: Evaluated) -> None:
         try:
-            answer = lookout.explain(message.run_dir, message.history)
+            answer = lookout.explain(message.run_dir, message.history.pop())
         except Exception as error:  # an explanation that fails must not take the charts with it
             self.post_message(Done(f"no explanation: {error}", wrong=True))
             return

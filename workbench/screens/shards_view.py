@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +13,10 @@ from textual import on, work
 from textual.app import ComposeResult
 from textual.containers import Vertical
 from textual.content import Content
-from textual.message import Message
 from textual.widgets import DataTable, Static
 from textual.worker import get_current_worker
 
+from workbench.screens.job import Job, Step
 from workbench.screens.messages import Counted, Done
 from workbench.text import plain
 from workbench.widgets.format import UNKNOWN, count, size
@@ -43,25 +42,13 @@ COLUMNS = (
 _STATS_HINT = "s effective tokens, estimated; d exactly  ·  space selects  ·  enter looks inside  ·  l launches"
 
 
-@dataclass
-class Counting(Message):
-    """How far the count is that ``cancel`` ends."""
-
-    cancel: threading.Event
-    stage: str
-    fraction: float
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Counting) and message.cancel is self.cancel
-
-
 class ShardsView(Vertical):
-    """Table, problems, statistics. One count at a time; the answer of one that was stopped counts no more."""
+    """Table, problems, statistics, and the count as its job."""
 
     def __init__(self, *, id: str) -> None:
         super().__init__(id=id)
         self.by_file: dict[str, dict[str, Any]] = {}
-        self._job: threading.Event | None = None
+        self._job = Job()
 
     def compose(self) -> ComposeResult:
         """From above."""
@@ -81,7 +68,7 @@ class ShardsView(Vertical):
     @property
     def counting(self) -> bool:
         """Whether a count is under way."""
-        return self._job is not None
+        return self._job.running
 
     def forget(self) -> None:
         """Other shards come: a count ends, figures go."""
@@ -93,29 +80,25 @@ class ShardsView(Vertical):
     def begin(self, paths: list[str]) -> None:
         """Count what these shards are worth; ``Counted`` says it."""
         self.stop()
-        self._job = threading.Event()
-        self._count(paths, self._job)
+        self._count(paths, self._job.begin())
 
     def stop(self) -> bool:
         """Stop counting; whether there was a count."""
-        job, self._job = self._job, None
-        if job is not None:
-            job.set()
+        stopped = self._job.stop()
+        if stopped:
             self.query_one(StatisticsPane).progress = None
-        return job is not None
+        return stopped
 
     def ended(self, cancel: threading.Event) -> bool:
         """Whether this was the count under way; from now on none is."""
-        mine = self._job is cancel
+        mine = self._job.ended(cancel)
         if mine:
-            self._job = None
             self.query_one(StatisticsPane).progress = None
         return mine
 
     def on_unmount(self) -> None:
         """Let a count go."""
-        if self._job is not None:
-            self._job.set()
+        self._job.stop()
 
     def take(self, figures: dict[str, Any], catalogue: Catalogue | None) -> frozenset[str]:
         """Show figures of some shards; which these are."""
@@ -163,10 +146,10 @@ class ShardsView(Vertical):
         figures = self.by_file.get(self.current or "")
         self.query_one(StatisticsPane).shard = figures
 
-    @on(Counting)
-    def _step(self, message: Counting) -> None:
+    @on(Step)
+    def _step(self, message: Step) -> None:
         message.stop()
-        if message.cancel is self._job:
+        if self._job.under_way(message.cancel):
             self.query_one(StatisticsPane).progress = (message.stage, message.fraction)
 
     @work(thread=True, group="count", exit_on_error=False)
@@ -176,7 +159,7 @@ class ShardsView(Vertical):
         from data.workers import Cancelled
 
         def counted(stage: str, fraction: float) -> None:
-            self.post_message(Counting(cancel, stage, fraction))
+            self.post_message(Step(cancel, stage, fraction))
 
         worker = get_current_worker()
 

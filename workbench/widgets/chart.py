@@ -13,7 +13,7 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from workbench.plot import BLUE, GREEN, GREY, ORANGE, PURPLE, RGB, SKY, VERMILION, Row, canvas
+from workbench.plot import BLUE, GREEN, GREY, ORANGE, PURPLE, RGB, SKY, VERMILION, Row, canvas, text_of
 
 # The palette on a light background, and on terminals of sixteen colours. tests/workbench/test_colours.py holds that all
 # six stay apart for colour-blind readers too.
@@ -96,7 +96,7 @@ class ChartView(Widget, can_focus=True):
 
     def text(self) -> str:
         """What the chart shows, without colour."""
-        return "\n".join("".join(text for text, _ in row) for row in self._rows)
+        return "\n".join(text_of(self._rows))
 
     def render_line(self, y: int) -> Strip:
         width, style = self.size.width, self.rich_style

@@ -9,12 +9,12 @@ from typing import Protocol
 from rich.cells import cell_len, chop_cells
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding
 from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from workbench.text import plain
+from workbench.widgets.scrolling import SCROLL_KEYS
 
 TEXT_SHOWN = 400_000  # characters laid out, at most
 TOKENS_SHOWN = 40_000
@@ -46,14 +46,7 @@ class DocumentView(ScrollView, can_focus=True):
     DocumentView > .document-view--id { color: $text-muted; }
     """
     COMPONENT_CLASSES = {"document-view--even", "document-view--odd", "document-view--id"}
-    BINDINGS = [
-        Binding("down,j", "scroll_down", show=False),
-        Binding("up,k", "scroll_up", show=False),
-        Binding("pagedown,ctrl+d", "page_down", show=False),
-        Binding("pageup,ctrl+u", "page_up", show=False),
-        Binding("home,g", "scroll_home", show=False),
-        Binding("end,G", "scroll_end", show=False),
-    ]
+    BINDINGS = SCROLL_KEYS
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from rich.highlighter import Highlighter
 from rich.style import Style
 from rich.text import Text
-from textual.binding import Binding
 from textual.message import Message
 from textual.strip import Strip
 from textual.widgets import Log
 
 from workbench.text import plain
 from workbench.widgets.document_view import wrap
+from workbench.widgets.scrolling import SCROLL_KEYS
 
 _ROWS = 5000
 
@@ -34,12 +34,7 @@ class _Marks(Highlighter):
 class LogView(Log):
     """``show`` takes the newest lines; what is the same as before is not written again."""
 
-    BINDINGS = [
-        Binding("j,down", "scroll_down", "Down", show=False),
-        Binding("k,up", "scroll_up", "Up", show=False),
-        Binding("g", "scroll_home", "Top", show=False),
-        Binding("G", "scroll_end", "End", show=False),
-    ]
+    BINDINGS = SCROLL_KEYS
 
     @dataclass
     class Found(Message):

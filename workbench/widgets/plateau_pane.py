@@ -9,16 +9,13 @@ import textwrap
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
-from textual.app import ComposeResult
 from textual.binding import Binding
-from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
 
 from workbench.plateau import advice
 from workbench.text import plain
 from workbench.widgets.format import bar
-from workbench.widgets.sheet import Sheet
+from workbench.widgets.text_pane import TextPane
 
 VERDICT_COLOURS = {
     "improving": "$text-success",
@@ -33,38 +30,27 @@ _SHOWN = 0.05  # causes below this stay out, unless an experiment settled them
 _LIKELY = 0.5  # from here on the likeliest cause is opened by itself
 
 
-class PlateauPane(VerticalScroll, can_focus=True):
+class PlateauPane(TextPane):
     """``show`` takes a diagnosis; ``hint`` says what is missing until there is one.
 
     One cause is under the cursor; enter opens it to its evidence, or closes it.
     """
 
-    DEFAULT_CSS = """
-    PlateauPane { scrollbar-gutter: stable; }
-    PlateauPane > Static { width: 1fr; height: auto; padding: 0 1; }
-    """
     BINDINGS = [
         Binding("j,down", "move(1)", "Down", show=False),
         Binding("k,up", "move(-1)", "Up", show=False),
         Binding("g,home", "edge(-1)", "Top", show=False),
         Binding("G,end", "edge(1)", "End", show=False),
         Binding("enter", "open", "Open", show=False),
-        Binding("ctrl+d", "page_down", "Page down", show=False),
-        Binding("ctrl+u", "page_up", "Page up", show=False),
     ]
 
     def __init__(self, *, hint: str = "", id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.hint = hint
         self.diagnosis: Mapping[str, Any] | None = None
-        self.probing = ""  # how far a probe is
         self.cursor = ""  # id of the cause under the cursor
         self._toggled: set[str] = set()  # causes whose state enter has changed
         self._begins: dict[str, tuple[int, int]] = {}  # first line of each cause, and the one behind its last
-
-    def compose(self) -> ComposeResult:
-        """One sheet of text."""
-        yield Sheet(Content.styled(self.hint, "$text-muted"))
 
     @property
     def current(self) -> Mapping[str, Any] | None:
@@ -74,30 +60,19 @@ class PlateauPane(VerticalScroll, can_focus=True):
     def show(self, diagnosis: Mapping[str, Any] | None) -> None:
         """Show another diagnosis, or the hint again."""
         if diagnosis is None:
-            self.cursor, self.probing = "", ""
+            self.cursor = ""
             self._toggled.clear()
         self.diagnosis = diagnosis
         names = [str(c.get("id")) for c in likely(diagnosis or {})]
         if self.cursor not in names:
             self.cursor = names[0] if names else ""
-        self._lay_out()
-
-    def tell(self, probing: str) -> None:
-        """Say how far a probe is; "" once none is under way."""
-        probing = plain(probing)
-        if probing != self.probing:
-            self.probing = probing
-            self._lay_out()
-
-    def on_resize(self) -> None:
-        """Wrap anew."""
-        self._lay_out()
+        self.lay_out()
 
     def action_open(self) -> None:
         """Open the cause under the cursor to its evidence, or close it."""
         if self.cursor:
             self._toggled ^= {self.cursor}
-            self._lay_out()
+            self.lay_out()
             self.call_after_refresh(self._into_view)
 
     def action_move(self, direction: int) -> None:
@@ -110,7 +85,7 @@ class PlateauPane(VerticalScroll, can_focus=True):
             at = names.index(self.cursor) + direction
             if not hidden and 0 <= at < len(names):
                 self.cursor = names[at]
-                self._lay_out()
+                self.lay_out()
                 self._into_view(from_below=direction < 0)
                 return
         self.scroll_relative(y=direction, animate=False)
@@ -119,7 +94,7 @@ class PlateauPane(VerticalScroll, can_focus=True):
         """The first or the last cause, and the end of the sheet."""
         if self._begins:
             self.cursor = list(self._begins)[0 if direction < 0 else -1]
-            self._lay_out()
+            self.lay_out()
         if direction < 0:
             self.scroll_home(animate=False)
         else:
@@ -136,17 +111,12 @@ class PlateauPane(VerticalScroll, can_focus=True):
         to = end - height if (fits and first >= top) or (from_below and not fits) else first
         self.scroll_to(y=max(0, to), animate=False)
 
-    def _lay_out(self) -> None:
-        width = max(20, self.scrollable_content_region.width - 2)
-        sheet = self.query_one(Static)
+    def lines(self, width: int) -> list[Content]:
+        """The diagnosis, or the hint."""
         self._begins = {}
         if self.diagnosis is None:
-            hint = [Content.styled(text, "$text-muted") for text in (self.probing, self.hint) if text]
-            sheet.update(Content("\n").join(hint))
-            return
-        shown = list(_wrapped("", self.probing, width, "bold $text-accent"))
-        shown += lines(self.diagnosis, width, self.cursor, self._toggled, self._begins, len(shown))
-        sheet.update(Content("\n").join(shown))
+            return list(_wrapped("", self.hint, width, "$text-muted"))
+        return lines(self.diagnosis, width, self.cursor, self._toggled, self._begins)
 
 
 def likely(diagnosis: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -185,14 +155,13 @@ def lines(
     cursor: str | None = None,
     toggled: Container[str] = (),
     begins: dict[str, tuple[int, int]] | None = None,
-    above: int = 0,
 ) -> list[Content]:
     """The diagnosis, wrapped to ``width``.
 
     Args:
         cursor: the cause under it; None: no cursor, and every cause open.
         toggled: causes that are not as they are by themselves (open: the likeliest, if it is probable).
-        begins: takes the first line of each cause, and the one behind its last, ``above`` lines further down.
+        begins: takes the first line of each cause, and the one behind its last.
     """
     shown: list[Content] = []
     if diagnosis.get("tldr") and diagnosis["tldr"] != diagnosis.get("why_verdict"):
@@ -213,7 +182,7 @@ def lines(
         first = len(shown)
         shown += _cause(cause, width, is_open, None if cursor is None else name == cursor)
         if begins is not None:
-            begins[name] = above + first, above + len(shown)
+            begins[name] = first, len(shown)
     shown += _advice(diagnosis, width)
     shown += _table(diagnosis, width)
     if missing := diagnosis.get("missing") or []:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from textual.app import ComposeResult
-from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.widgets import Static
 
 from workbench.text import plain
 from workbench.widgets.format import UNKNOWN, count, duration, share, size
-from workbench.widgets.sheet import Sheet, beside
+from workbench.widgets.sheet import beside
+from workbench.widgets.text_pane import TextPane
 
 
 class Plan(Protocol):
@@ -57,38 +55,28 @@ class Basis:
     proposal: Sequence[str] = ()  # what would reach the goal that was named
 
 
-class Preflight(VerticalScroll, can_focus=True):
+class Preflight(TextPane):
     """``show`` a plan, or ``wrong`` why there is none."""
-
-    DEFAULT_CSS = """
-    Preflight { padding: 0 1; scrollbar-gutter: stable; }
-    Preflight > Static { height: auto; }
-    """
 
     def __init__(self) -> None:
         super().__init__()
-        self._shown: Callable[[int], Content] = lambda width: Content("")  # the sheet, of so many cells
-
-    def compose(self) -> ComposeResult:
-        """One sheet."""
-        yield Sheet(id="preflight-sheet")
+        self._plan: tuple[Plan, Basis] | None = None
+        self._wrong = ""
 
     def show(self, plan: Plan, basis: Basis) -> None:
         """Show what the plan implies."""
-        self._lay_out(lambda width: sheet(plan, basis, width))
+        self._plan = plan, basis
+        self.lay_out()
 
     def wrong(self, text: str) -> None:
         """Say why there is no plan."""
-        self._lay_out(lambda width: Content.styled(plain(text), "$text-error"))
+        self._plan, self._wrong = None, text
+        self.lay_out()
 
-    def on_resize(self) -> None:
-        """Wrap anew."""
-        self._lay_out(self._shown)
-
-    def _lay_out(self, shown: Callable[[int], Content]) -> None:
-        self._shown = shown
-        width = max(20, self.scrollable_content_region.width)
-        self.query_one("#preflight-sheet", Static).update(shown(width))
+    def lines(self, width: int) -> Iterable[Content]:
+        if self._plan is None:
+            return Content.styled(plain(self._wrong), "$text-error").wrap(width)
+        return sheet(*self._plan, width).split("\n")
 
 
 def sheet(plan: Plan, basis: Basis, width: int) -> Content:

@@ -17,7 +17,7 @@ class Sheet(Static):
 
     def update(self, content: VisualType = "", *, layout: bool = True) -> None:
         """Show another text."""
-        self._layout_updates += 1
+        self._layout_updates += layout
         super().update(content, layout=layout)
 
 

@@ -14,6 +14,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from workbench.text import plain
+from workbench.widgets.scrolling import SCROLL_KEYS
 
 _SIGNS = {"same": " ", "changed": "~", "removed": "-", "added": "+"}
 
@@ -52,12 +53,7 @@ class SideBySide(ScrollView, can_focus=True):
     """
     COMPONENT_CLASSES = {"side-by-side--left", "side-by-side--right", "side-by-side--sign"}
     BINDINGS = [
-        Binding("down,j", "scroll_down", show=False),
-        Binding("up,k", "scroll_up", show=False),
-        Binding("pagedown,ctrl+d", "page_down", show=False),
-        Binding("pageup,ctrl+u", "page_up", show=False),
-        Binding("home,g", "scroll_home", show=False),
-        Binding("end,G", "scroll_end", show=False),
+        *SCROLL_KEYS,
         Binding("n", "next_difference", "next difference"),
     ]
 

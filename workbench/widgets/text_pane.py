@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from textual.app import ComposeResult
-from textual.binding import Binding
 from textual.containers import VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from workbench.widgets.scrolling import SCROLL_KEYS
 from workbench.widgets.sheet import Sheet
 
 
@@ -20,12 +20,9 @@ class TextPane(VerticalScroll, can_focus=True):
     TextPane { scrollbar-gutter: stable; }
     TextPane > Static { width: 1fr; height: auto; padding: 0 1; }
     """
-    BINDINGS = [
-        Binding("j", "scroll_down", "Down", show=False),
-        Binding("k", "scroll_up", "Up", show=False),
-        Binding("g", "scroll_home", "Top", show=False),
-        Binding("G", "scroll_end", "End", show=False),
-    ]
+    BINDINGS = SCROLL_KEYS
+
+    _height = -1  # lines shown; -1: not laid out yet
 
     def compose(self) -> ComposeResult:
         """One sheet of text."""
@@ -37,9 +34,13 @@ class TextPane(VerticalScroll, can_focus=True):
 
     def on_resize(self) -> None:
         """Wrap anew."""
+        self._height = -1
         self.lay_out()
 
     def lay_out(self) -> None:
-        """Show the text as it is now."""
+        """Show the text as it is now. Of as many lines as before it is painted alone: to lay out the whole screen anew
+        costs as much as all else of a live update."""
         width = max(20, self.scrollable_content_region.width - 2)
-        self.query_one(Static).update(Content("\n").join(list(self.lines(width))))
+        shown = list(self.lines(width))
+        before, self._height = self._height, len(shown)
+        self.query_one(Static).update(Content("\n").join(shown), layout=len(shown) != before)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data.packed import default_cache, pack_shards
-from engine import config, evaluate, optim
+from engine import compiled, config, evaluate, optim
 from engine.corpus import Documents
 from engine.loader import Batches
 from engine.model import GPT, IGNORE
@@ -44,7 +44,7 @@ def documents(paths: Sequence[Path]) -> Documents:
 class Ours:
     """The engine's model, optimiser and order, one step at a time as ``engine.train`` takes it."""
 
-    def __init__(self, c: config.Config, docs: Documents | None, compiled: bool | None = None) -> None:
+    def __init__(self, c: config.Config, docs: Documents | None, compile_it: bool = True) -> None:
         torch.set_float32_matmul_precision("high")
         torch.manual_seed(c.train.seed)
         self.config = c
@@ -56,8 +56,8 @@ class Ours:
             import engine.head_fp8  # noqa: F401  it registers the operator
 
             self.model.fp8_head = True
-        if DEVICE.type == "cuda" and compiled is not False:
-            self.call, self.graphs = compiled(self.model, self.model, c, graphs=True)
+        if DEVICE.type == "cuda" and compile_it:
+            self.call, self.graphs = compiled.compiled(self.model, self.model, c, graphs=True)
         self.parameters = list(self.model.parameters())
         for p in self.parameters if self.graphs else ():
             p.grad = torch.zeros_like(p)

@@ -6,13 +6,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from tests.benchmarks.planted import record
+from tests.benchmarks.planted import plan, record
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.planted", description=__doc__)
     verbs = parser.add_subparsers(dest="verb", required=True)
     making = verbs.add_parser("make", help="make what is missing, and record it")
-    making.add_argument("--subset", choices=("cpu", "cuda"), default="cpu")
+    making.add_argument("--subset", choices=tuple(plan.BASES), default="cpu")
     making.add_argument("--device", choices=("cpu", "cuda"), default="", help="(default: the subset's own)")
     making.add_argument("--jobs", type=int, default=1, help="runs at once")
     making.add_argument("--seconds", type=float, default=3600.0, help="after which runs are put aside")

@@ -1,7 +1,8 @@
 """Fits the one number of the calibration (``workbench.plateau.calibration``) on the development runs.
 
 Each cause of each run is a case: named with a probability, planted or not. A mixture's causes count both; causes that
-the plant brings along by construction are left out of its cases. Both scorings count, configuration given and log only.
+the plant brings along by construction are left out of its cases. All scorings count: configuration given, log only, and
+a foreign log with its facts.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ def cases(records: Path = record.RECORDED) -> tuple[np.ndarray, np.ndarray]:
                 if line["plant"]["split"] != plan.DEV or not labels.stands(line, lines)[0]:
                     continue
                 run_dir = record.unpack(line, Path(folder) / subset)
-                for hidden in (False, True):
-                    for cause, p in score.explained(line, run_dir, hidden, None).ranked:
+                scored = [score.explained(line, run_dir, hidden, None) for hidden in (False, True)]
+                for s in (*scored, score.as_log(line, run_dir)):
+                    for cause, p in s.ranked:
                         if cause not in NEVER_PLANTED:
                             p = min(max(p, 1e-4), 1 - 1e-4)
                             odds.append(np.log(p / (1 - p)) / SHARPNESS)

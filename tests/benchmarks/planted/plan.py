@@ -7,16 +7,16 @@ from those that rules and calibration were fitted on by dose and by size, never 
 
 from __future__ import annotations
 
-from tests.benchmarks.planted import large, small
+from tests.benchmarks.planted import large, second, small
 from tests.benchmarks.planted.plant import DEV, FRESH, HELDOUT, Base, Plant, options
 
 __all__ = ["BASES", "DEV", "FRESH", "HELDOUT", "Base", "Plant", "options", "plants"]
 
-BASES = {"cpu": small.BASES, "cuda": large.BASES}
+BASES = {"cpu": small.BASES, "cuda": large.BASES, "cpu2": second.BASES}
 
 
 def plants(subset: str) -> list[Plant]:
     """Every run of a subset, in the order in which they are made."""
-    found = list({"cpu": small, "cuda": large}[subset].plants())
+    found = list({"cpu": small, "cuda": large, "cpu2": second}[subset].plants())
     assert len({p.name for p in found}) == len(found)
     return found

@@ -19,10 +19,17 @@ import numpy as np
 from tests.benchmarks.planted import labels, plan, record
 from workbench.plateau.cause import all_causes
 from workbench.plateau.diagnose import diagnose
-from workbench.runs.facts import Facts, derive, facts_of_run
+from workbench.runs.facts import Fact, Facts, derive, facts_of_log, facts_of_run, override
 from workbench.runs.history import History
+from workbench.runs.importers.read import read_history
 from workbench.runs.read import read_run
 
+AS_LOG = "foreign log, facts given"
+FACTS = (
+    "parameters", "tokens_per_step", "lr", "min_lr", "warmup_steps", "decay_steps", "cooldown_steps", "max_steps",
+    "schedule", "dropout", "weight_decay", "grad_clip", "block_size", "vocab_size", "optimizer", "unique_tokens",
+    "train_tokens",
+)  # fmt: skip
 LOG_ONLY = {"step": ("step", "loss", "lr", "grad_norm"), "eval": ("step", "split", "loss")}
 
 
@@ -59,6 +66,29 @@ def explained(line: dict[str, Any], run_dir: Path, hidden: bool, truth: float | 
     planted = tuple(line["plant"]["causes"])
     gain = next((c.assessment.gain for c in d.causes if c.id in planted and c.probability > 0.5), None)
     return Scored(line["plant"]["name"], planted, ranked, None if gain is None else gain.ends, truth)
+
+
+def as_log(line: dict[str, Any], run_dir: Path) -> Scored:
+    """The explainer's answer to the same run as nanoGPT prints one, its settings stated as a person states them: no
+    gradient norm, no loss by document, no size of the held-out set."""
+    losses: dict[tuple[float, bool], dict[str, float]] = {}
+    for e in line["events"]:
+        if e["event"] in ("eval", "step") and e.get("loss") is not None:
+            losses.setdefault((e["step"], e["event"] == "step"), {})[e.get("split", "")] = e["loss"]
+    log = run_dir.with_suffix(".log")
+    with log.open("w", encoding="utf-8") as file:
+        for (step, training), at in sorted(losses.items()):
+            if training:
+                file.write(f"iter {step}: loss {at['']:.4f}, time 100.00ms, mfu 10.00%\n")
+            elif len(at) == 2:
+                file.write(f"step {step}: train loss {at['seen']:.4f}, val loss {at['heldout']:.4f}\n")
+    history, reader = read_history(log)
+    stated = facts_of_run(run_dir, read_run(run_dir).history)
+    given = [(k, fact) for k in FACTS if (fact := stated[k]) is not None]
+    given = [(k, Fact(fact.value, "given by --fact")) for k, fact in given]
+    d = diagnose(history, override(facts_of_log(reader.facts, history), given, history))
+    ranked = tuple((c.id, c.probability) for c in d.causes)
+    return Scored(line["plant"]["name"], tuple(line["plant"]["causes"]), ranked)
 
 
 def _log_line(event: dict[str, Any]) -> dict[str, Any]:
@@ -149,13 +179,22 @@ def _score(subset: str, split: str, lines: dict[str, dict[str, Any]], folder: Pa
             print(f"   left out: {line['plant']['name']}: {why}")
     print(f"   {sum(bool(v['plant']['causes']) for v in kept)} planted and labelled, "
           f"{sum(not v['plant']['causes'] for v in kept)} healthy")  # fmt: skip
-    by: dict[str, list[Scored]] = {"config given": [], "log only": [], "threshold rules": [], "flat means overfit": []}
+    by: dict[str, list[Scored]] = {
+        "config given": [],
+        "log only": [],
+        AS_LOG: [],
+        "threshold rules": [],
+        "flat means overfit": [],
+    }
     for line in kept:
         run_dir = record.unpack(line, folder / subset)
         twin = lines.get(line["plant"]["twin"])
-        truth = None if twin is None else labels.final(line) - labels.final(twin)
+        # A mixture's difference is that of both its causes: neither's gain alone can be held against it.
+        single = twin is not None and len(line["plant"]["causes"]) == 1
+        truth = labels.final(line) - labels.final(twin) if single and twin is not None else None
         by["config given"].append(explained(line, run_dir, False, truth))
         by["log only"].append(explained(line, run_dir, True, truth))
+        by[AS_LOG].append(as_log(line, run_dir))
         by["threshold rules"].append(threshold_rules(line))
         by["flat means overfit"].append(flat_means_overfit(line))
     for s in by["config given"]:

@@ -15,6 +15,7 @@ from workbench.plateau.verdict import Verdict
 ID = "batch_too_large"
 TITLE = "The batch is too large for these tokens"
 PRIOR = -2.0
+FAR = 20.0  # times the published optimum, from where on even an unmeasured batch leaves too few steps
 PROBE = Arms(
     "a quarter of the batch at half the rate, from the newest checkpoint, against a plain continuation, both annealed "
     "to zero over the same tokens",
@@ -36,7 +37,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         missing.append("gradient noise scale: whether a step has more tokens than it can use is not measured")
     if s.batch_ratio is not None and s.batch is not None:
         r = s.batch_ratio
-        weight = 1.2 if r > 20 else 0.5 if r > 6 else -0.5 if r > 3 else -2.0
+        weight = 3.0 if r > 2 * FAR else 2.0 if r > FAR else 0.5 if r > 6 else -0.5 if r > 3 else -2.0
         text = f"{s.batch:,.0f} tokens a step are {r:.2g}× the published optimum for these tokens"
         findings.append(Finding(text, weight, {"batch_ratio": r}))
     elif s.batch is None:
@@ -44,7 +45,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     findings += above_expected(e, 0.7)
     measured = s.noise_ratio is not None and s.noise_ratio > 10
     high = e.above
-    concern = 0.75 if measured and high and e.main_is_heldout else 0.0
+    far = s.batch_ratio is not None and s.batch_ratio > FAR and (s.noise_ratio is None or s.noise_ratio > 3)
+    concern = 0.85 if far and measured else 0.75 if far or (measured and high and e.main_is_heldout) else 0.0
     accumulate, micro = e.facts.number("grad_accum"), e.facts.number("micro_batch")
     sets: dict[str, object] = {}
     if accumulate and accumulate >= 4:

@@ -42,10 +42,27 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         text = f"seen text is learnt no better than held-out text (gap growth {gap.growth:.3f} ± {gap.se:.3f})"
         findings.append(Finding(text, 1.5, {"growth": gap.growth, "se": gap.se}))
     _rate(e, findings, missing)
+    exhausted = _exhausted(e, n, tokens)
+    if exhausted and e.trend is not None:
+        text = (
+            f"it falls by {e.trend.gain.mid:.2f} nats per e-fold of steps, where a healthy run falls by "
+            f"{e.trend.healthy:.2f} at these tokens, and neither the data nor the rate explain it"
+        )
+        findings.append(Finding(text, 1.0, {"gain": e.trend.gain.mid, "healthy": e.trend.healthy}))
     if e.stability.blown_up > 0:
         findings.append(Finding("the training loss has blown up", -2.0, {"blown_up": e.stability.blown_up}))
     fix = f"Train a larger model, about {LARGER:.0f}× the parameters, on the same tokens."
-    return Assessment(findings, fix, Action("restart", larger(e)), gain(n, tokens), missing)
+    return Assessment(findings, fix, Action("restart", larger(e)), gain(n, tokens), missing, 0.75 if exhausted else 0.0)
+
+
+def _exhausted(e: Evidence, n: float | None, tokens: float | None) -> bool:
+    """Whether a model past 20 tokens a parameter has nearly stopped, on fresh data and at a sound rate."""
+    if not n or not tokens or tokens < 20 * n or e.trend is None or e.trend.gain.high > e.trend.healthy:
+        return False
+    fresh = e.epochs is not None and e.epochs <= 4 and e.gap is not None and e.gap.growth < 0.1
+    sound = e.signals.lr_ratio is None or 1 / 3 <= e.signals.lr_ratio <= 3
+    idle = e.rate is None or (e.rate.floor_since is not None and e.rate.floor_since < 0.8 * e.step)
+    return fresh and sound and not idle and not e.noise.restless and e.stability.blown_up <= 0
 
 
 def _ratio(e: Evidence, n: float, tokens: float, findings: list[Finding]) -> None:
@@ -79,6 +96,9 @@ def _rate(e: Evidence, findings: list[Finding], missing: list[str]) -> None:
     elif e.rate.share > 0.7:
         text = f"the learning rate is still at {e.rate.share:.0%} of its peak: annealing comes first"
         findings.append(Finding(text, -1.0, {"lr_share": e.rate.share}))
+    if e.signals.lr_ratio is not None and not 1 / 4 < e.signals.lr_ratio < 4:
+        text = "the peak rate is far from the published optima, which explains it too"
+        findings.append(Finding(text, -1.5, {"lr_ratio": e.signals.lr_ratio}))
 
 
 def larger(e: Evidence) -> dict[str, int]:

@@ -5,7 +5,7 @@ frequencies are learnt: for GPT-2's tokens of web text about 7.3 to 7.7 nats, 0.
 to be true (the target leaks into the input, or most targets are masked).
 
 A fourth stands in the data themselves: pairs of neighbouring words that are no rarer than in random order, where the
-order of words carries 2 to 4 bits a word in every language (Montemurro & Zanette 2011).
+order of words carries about 3.5 bits a word in every language (Montemurro & Zanette 2011).
 """
 
 from __future__ import annotations

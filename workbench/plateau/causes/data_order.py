@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
+from workbench.plateau.shuffling import SURE
 from workbench.plateau.verdict import Verdict
 
 ID = "data_order"
@@ -51,7 +52,13 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         )
         findings.append(Finding(text, 3.0 if moving else 0.5, {"memory": s.memory, "memory_z": s.memory_z}))
         sure |= moving
-    if e.stability.lost or e.noise.restless:
+    if e.stability.harder > SURE:
+        text = (
+            f"the training loss stands {e.stability.harder:.2f} above its best level while the held-out loss did not "
+            "rise: the text that is read now is another"
+        )
+        findings.append(Finding(text, 2.5, {"harder": e.stability.harder}))
+    if e.stability.lost or (e.noise.restless and not s.ordered):
         findings.append(Finding("the training is unstable, which makes waves too", -2.5))
     if e.epochs is not None and e.epochs > 4 and waves:
         findings.append(Finding(f"{e.epochs:.1f} epochs: the loss steps down at each of them as well", -1.5))

@@ -26,6 +26,9 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     missing: list[str] = []
     concern = 0.0
     early, now = e.signals.grad_early, e.signals.grad_now
+    if (said := same_for_all(e)) is not None:
+        findings.append(Finding(said, 4.5))
+        concern = 0.9
     if now is None or early is None:
         missing.append("gradient norms: dead gradients cannot be seen without them")
     elif e.signals.dead:
@@ -50,3 +53,13 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         "check for layers cut off from the loss."
     )
     return Assessment(findings, fix, Action("restart"), None, missing, concern)
+
+
+def same_for_all(e: Evidence) -> str | None:
+    """That each batch has the same training loss, ln V: the output depends on the input no more. None where it does."""
+    newest = e.train.loss[-20:]
+    if len(newest) < 20 or e.step <= 2 * e.warm or float(newest.std()) > 1e-3:
+        return None
+    if abs(float(newest.mean()) - e.signals.log_vocab) > 0.05:
+        return None
+    return f"every batch has the same training loss, {newest.mean():.3f}, which is ln V: no output depends on it"

@@ -56,6 +56,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     if e.expected.loss is not None and e.effective is not None and tokens:
         mid = max(law.data_term(e.effective) - law.data_term(tokens), 0.0)
         gain = Interval(0.5 * mid, mid, 2 * mid)
+    elif split is not None and e.gap is not None and e.gap.grows:
+        gain = Interval(0.1 * e.gap.growth, 0.4 * e.gap.growth, e.gap.growth)  # as in data_repetition
     learnt = e.gap is not None and e.gap.grows and e.gap.growth > 0.3
     concern = 0.85 if learnt and split is not None and split[1] > 2 * split[0] and split[0] * split[1] > 8 else 0.0
     fix = "Deduplicate the shards (a recipe that keeps one copy of each document), and fill up with other text."

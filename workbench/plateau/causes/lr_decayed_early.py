@@ -36,7 +36,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     if e.rate is None:
         missing.append("lr and schedule: the rate over the run is unknown")
         return Assessment(findings, fix, Action("restart", sets), None, missing)
-    since, share = e.rate.floor_since, e.rate.share
+    since, share, stopped = e.rate.floor_since, e.rate.share, False
     before = None
     if since is None:
         text = f"the learning rate still moves, at {share:.0%} of its peak ({e.rate.source})"
@@ -54,6 +54,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         if before is not None and before.falling:
             text = f"until then it fell by {before.gain.mid:.2f} nats per e-fold of steps, like a healthy run"
             findings.append(Finding(text, 1.0, {"gain_before": before.gain.mid}))
+            stopped = stood > 0.3 and e.trend is not None and e.trend.gain.high < 0.3 * before.gain.low
         elif before is not None and before.flat:
             text = f"it was flat before the floor, over steps {before.first:.0f} to {before.last:.0f}"
             findings.append(Finding(text, -2.5, {"gain_before": before.gain.mid}))
@@ -66,7 +67,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, -3.0, {"growth": e.gap.growth}))
     begin = None if e.rate.decay_from is None else int(e.rate.decay_from)
     action = Action("branch" if begin else "restart", sets, begin)
-    return Assessment(findings, fix, action, _gain(e, since, before.gain.mid if before else None), missing)
+    concern = 0.85 if stopped else 0.0
+    return Assessment(findings, fix, action, _gain(e, since, before.gain.mid if before else None), missing, concern)
 
 
 def _gain(e: Evidence, since: float | None, slope_before: float | None) -> Interval | None:
@@ -83,4 +85,5 @@ def _gain(e: Evidence, since: float | None, slope_before: float | None) -> Inter
     mid = slope_before / law.BETA * (1 - (since / e.step) ** law.BETA)
     gone = 0.0 if e.trend is None else max(e.trend.gain.mid, 0.0) * math.log(e.step / since)
     left = max(mid - gone, 0.0)
-    return Interval(0.2 * left, 0.6 * left, 1.2 * left)
+    # A rate that is decaying halves the slope that is read here (measured on runs of 0.4M and 12M parameters).
+    return Interval(0.3 * left, left, 2.2 * left)

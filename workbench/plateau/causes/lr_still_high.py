@@ -7,6 +7,7 @@ Cooldown: Hägele et al. 2024 (arXiv 2405.18392); linear to zero: Bergsma et al.
 from __future__ import annotations
 
 from workbench.plateau.cause import Action, Assessment, Finding
+from workbench.plateau.causes import instability
 from workbench.plateau.evidence import Evidence, annealing_left
 from workbench.plateau.experiment import Arms
 from workbench.plateau.verdict import IMPROVING, PLATEAU, Verdict
@@ -52,6 +53,11 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(
             Finding("the loss jumps between evaluations: the rate is too high, not only not annealed", -1.5)
         )
+    if e.signals.lr_ratio is not None and e.signals.lr_ratio > 4:
+        text = f"the peak itself is {e.signals.lr_ratio:.2g}× the published optimum: a lower one comes first"
+        findings.append(Finding(text, -2.0, {"lr_ratio": e.signals.lr_ratio}))
+    if instability.rises_together(e):
+        findings.append(Finding("the loss rises on both sides: the steps are too large, annealed or not", -2.0))
     if e.stability.blown_up > 0:
         findings.append(Finding("the training loss has blown up: this is past annealing", -3.0))
     # A run that has ended, slowly, at a high rate left out the annealing that every published schedule gains by.

@@ -11,6 +11,10 @@ lies behind them. A short run from the start can, one way: the best rate falls w
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from workbench.plateau.cause import Action, Assessment, Finding, above_expected
 from workbench.plateau.causes import batch_too_small
 from workbench.plateau.evidence import Evidence
@@ -21,6 +25,7 @@ from workbench.plateau.verdict import Verdict
 ID = "lr_too_high"
 TITLE = "The learning rate is too high"
 PRIOR = -2.0
+FAR = 4.0  # times the higher of the published optima
 PROBE = Arms(
     "LR ÷ 3 from the start, against the full rate, both over the run's first tokens and annealed to zero over them",
     "lr-third", rate=1 / 3, fresh=True, refutes=None,
@@ -32,7 +37,9 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     findings: list[Finding] = []
     missing: list[str] = []
     ratio = e.signals.lr_ratio
-    if ratio is None:
+    if e.signals.trained_before:
+        missing.append("earlier training: published optima are of training from scratch, and its rate is unknown")
+    elif ratio is None:
         missing.append(
             "parameters, lr and the optimiser (AdamW, or this engine's Muon): the rate cannot be set against published "
             "optima"
@@ -41,9 +48,10 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         text = f"the peak rate is {ratio:.2g}× the published optimum for its optimiser at this size"
         if 1 / 3 <= ratio <= 3:
             text = "the peak rate lies within a factor of 3 of the published optima for its optimiser"
-        weight = 3.5 if ratio > 15 else 3.0 if ratio > 6 else 0.5 if ratio > 3 else -1.5 if ratio > 1 / 3 else -4.0
+        weight = _weight(ratio)
         findings.append(Finding(text, weight, {"lr_ratio": ratio}))
-    findings += batch_too_small.noise_floor(e, verdict)
+    # So far above the optima a rate costs more than the noise of its steps, which annealing takes away.
+    findings += [f for f in batch_too_small.noise_floor(e, verdict) if f.weight > 0 or not (ratio and ratio > FAR)]
     s = e.stability
     clip = e.facts.number("grad_clip")
     if s.clipped is not None and s.clipped > 0.5 and clip:
@@ -53,9 +61,25 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding("the loss jumps or has blown up, as at too high a rate", 1.0))
     findings += above_expected(e, 0.7)
     stable = not (e.noise.restless or s.blown_up > 0 or s.lost)
-    concern = 0.75 if ratio is not None and ratio > 6 and stable and e.step > 2 * e.warm else 0.0
+    concern = (
+        (0.85 if ratio > 1.25 * FAR else 0.75) if ratio and ratio > FAR and stable and e.step > 2 * e.warm else 0.0
+    )
     lr = e.facts.number("lr") or (e.rate.peak if e.rate is not None else None)
     sets: dict[str, object] = {"optim.lr": float(f"{lr / 3:.3g}")} if lr else {}
-    gain = Interval(0.02, 0.08, 0.3) if ratio is not None and ratio > 6 else None
+    gain = _gain(ratio) if ratio and ratio > FAR else None
     fix = "Start again with a third of the peak learning rate."
     return Assessment(findings, fix, Action("restart", sets), gain, missing, concern)
+
+
+def _weight(ratio: float) -> float:
+    """Log-odds by how far the peak lies above the higher of the published optima (below 1: under the lower one)."""
+    if ratio < 1 / 3:
+        return -4.0
+    return float(np.interp(math.log(ratio), np.log([2, 3, FAR, 6, 15]), [-1.5, 0.0, 1.5, 3.0, 3.5]))
+
+
+def _gain(ratio: float) -> Interval:
+    """Around the optimum the loss rises with the square of ln(rate) (Li et al. 2025, arXiv 2503.04715: a few hundredths
+    at a factor of four, for large models); small ones in short runs lose a nat at a factor of six."""
+    square = math.log(ratio) ** 2
+    return Interval(0.01 * square, 0.1 * square, 0.5 * square)

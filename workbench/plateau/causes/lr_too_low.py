@@ -6,6 +6,10 @@ that is steeper than a healthy run's at these tokens: the run is where others we
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
 from workbench.plateau.cause import Action, Assessment, Finding, above_expected
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.experiment import Arms
@@ -15,6 +19,7 @@ from workbench.plateau.verdict import Verdict
 ID = "lr_too_low"
 TITLE = "The learning rate is too low"
 PRIOR = -2.0
+FAR = 4.0  # times below the lower of the published optima
 PROBE = Arms(
     "LR × 3 from the newest checkpoint, against a plain continuation, both annealed to zero over the same tokens",
     "lr-x3", rate=3.0, high=True, refutes=0.01,
@@ -26,7 +31,9 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     findings: list[Finding] = []
     missing: list[str] = []
     ratio = e.signals.lr_ratio
-    if ratio is None:
+    if e.signals.trained_before:
+        missing.append("earlier training: published optima are of training from scratch, and its rate is unknown")
+    elif ratio is None:
         missing.append(
             "parameters, lr and the optimiser (AdamW, or this engine's Muon): the rate cannot be set against published "
             "optima"
@@ -35,8 +42,11 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         text = f"the peak rate is 1/{1 / ratio:.2g} of the published optimum for its optimiser at this size"
         if ratio >= 1 / 3:
             text = "the peak rate is not below a third of the published optima for its optimiser"
-        weight = -3.5 if ratio > 1 / 3 else 0.5 if ratio > 1 / 6 else 2.0 if ratio > 1 / 15 else 3.5
+        weight = -3.5 if ratio > 1 / 3 else _weight(ratio)
         findings.append(Finding(text, weight, {"lr_ratio": ratio}))
+    if e.signals.trained_before:
+        text = "the first losses are those of a model trained before, which low rates suit"
+        findings.append(Finding(text, -2.0))
     findings += above_expected(e, 1.0)
     if e.trend is not None and e.trend.gain.low > 1.5 * e.trend.healthy and e.step > 3 * e.warm:
         text = (
@@ -56,17 +66,45 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
             f"untrained model's {e.signals.initial:.2f}, and falls smoothly: the weights have hardly moved"
         )
         findings.append(Finding(text, 4.0, {"initial": e.signals.initial, "loss": e.loss}))
-    low = unmoved or (ratio is not None and ratio < 1 / 8)
-    concern = 0.75 if low and e.step > 3 * e.warm and not (e.gap is not None and e.gap.grows) else 0.0
+    findings += _slowly(e)
+    low = unmoved or (ratio is not None and ratio < 1 / FAR) or sum(f.weight for f in _slowly(e)) > 2
+    concern = 0.85 if low and e.step > 3 * e.warm and not (e.gap is not None and e.gap.grows) else 0.0
     lr = e.facts.number("lr") or (e.rate.peak if e.rate is not None else None)
     sets: dict[str, object] = {"optim.lr": float(f"{lr * 3:.3g}")} if lr else {}
-    known = ratio is not None and ratio < 1 / 8
+    known = ratio is not None and ratio < 1 / FAR
     excess = None if e.level.loss is None else e.loss - e.level.loss.mid
-    gain = (
-        Interval(0.2 * excess, 0.7 * excess, 1.2 * excess) if excess is not None and known and excess > 0.05 else None
-    )
+    gain = None
+    if known and excess is not None and excess > 0.05:
+        gain = Interval(0.2 * excess, 0.7 * excess, 1.2 * excess)
+    elif known and ratio is not None and excess is None:
+        square = math.log(ratio) ** 2  # as in lr_too_high; too low a rate costs a short run still more
+        gain = Interval(0.01 * square, 0.2 * square, 0.6 * square)
     fix = "Start again with three times the peak learning rate (ten times, if it is far below the optimum)."
     return Assessment(findings, fix, Action("restart", sets), gain, missing, concern)
+
+
+def _weight(ratio: float) -> float:
+    """Log-odds by how far the peak lies below the lower of the published optima."""
+    return float(np.interp(math.log(1 / ratio), np.log([3, FAR, 6, 15]), [0.0, 1.0, 2.0, 3.5]))
+
+
+def _slowly(e: Evidence) -> list[Finding]:
+    """A late start, and how far the weights can have come by the end of an annealed schedule."""
+    findings: list[Finding] = []
+    s = e.signals
+    if s.slow_start is not None and s.slow_start > 0.08 and e.step >= 100:
+        text = (
+            f"{s.slow_start:.0%} of the run behind the warm-up went by until the frequencies of single tokens were "
+            "learnt, which come first and fast"
+        )
+        findings.append(Finding(text, 2.0 if s.slow_start > 0.12 else 1.0, {"slow_start": s.slow_start}))
+    over = e.ended or (e.rate is not None and e.rate.decay_from is not None and e.rate.share < 0.3)
+    if s.moved is not None and over and s.moved > 0.3:
+        findings.append(Finding(f"the rates of all steps add up to {s.moved:.2g}: enough to move any weight", -1.5))
+    elif s.moved is not None and over and s.moved < 0.1:
+        text = f"the rates of all steps add up to {s.moved:.2g}: no weight can have moved much further"
+        findings.append(Finding(text, 1.5 if s.moved < 0.06 else 0.5, {"moved": s.moved}))
+    return findings
 
 
 def _unmoved(e: Evidence) -> bool:

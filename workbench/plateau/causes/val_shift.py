@@ -43,7 +43,9 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, -3.0, {"gap": gap.now}))
     elif error is None:
         missing.append("documents of both evaluations: the error of the two levels is unknown")
-        weight = 1.0 if gap.then > 0.2 and abs(gap.growth) < 0.3 * gap.then else -0.5
+        once = e.epochs is not None and e.epochs <= ONCE
+        shifted = once and gap.now > 0.4 and gap.from_the_first
+        weight = 3.0 if shifted else 1.0 if gap.then > 0.2 and abs(gap.growth) < 0.3 * gap.then else -0.5
         text = f"the gap to the training side was {gap.then:+.3f} at step {gap.since:.0f} and is {gap.now:+.3f} now"
         findings.append(Finding(text, weight, {"then": gap.then, "gap": gap.now}))
     else:
@@ -78,7 +80,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, -2.0, {"growth": gap.growth}))
     if e.epochs is not None and e.epochs > 10:
         findings.append(Finding(f"{e.epochs:.1f} epochs explain a gap as well", -1.0, {"epochs": e.epochs}))
-    concern = 0.8 if shifted else 0.0
+    early = e.epochs is None and gap.from_the_first and gap.at_first is not None and gap.at_first > 0.4
+    concern = 0.8 if shifted or early else 0.0
     gain = Interval(0.5 * gap.now, 0.8 * gap.now, gap.now) if shifted else None
     return Assessment(findings, fix, action, gain, missing, concern)
 

@@ -42,7 +42,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         large = (tokens or 0) >= 200_000 or (documents or 0) >= 300
         findings.append(Finding(f"an evaluation reads {size}", 3.0 if few else -3.0 if large else 0.0))
     if (level := e.noise.level_se) is not None:
-        weight = 1.0 if level > 0.1 else 0.5 if level > 0.05 else -1.0
+        weight = 2.0 if level > 0.3 else 1.0 if level > 0.1 else 0.5 if level > 0.05 else -1.0
         findings.append(Finding(f"its level is known to ± {level:.3f}", weight, {"level_se": level}))
     hides = False
     if e.trend is not None:
@@ -53,7 +53,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
             f"{e.trend.healthy:.2f}"
         )
         paired = e.noise.over_documents is not None  # the same documents: their choice cancels in differences
-        weight = 1.0 if hides else -2.5 if paired else -1.5
+        weight = 1.0 if hides else -2.5 if paired and half < 0.5 * e.trend.healthy else -1.5
         findings.append(Finding(text, weight, {"half": half, "healthy": e.trend.healthy}))
     if e.noise.restless or e.stability.blown_up > 0:
         findings.append(Finding("the loss itself jumps, far beyond the choice of documents", -3.0))

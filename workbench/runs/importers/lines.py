@@ -37,7 +37,7 @@ def head(path: Path, size: int) -> bytes:
         with path.open("rb") as file:
             return file.read(size)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such run or log") from None
+        raise UserError(f"{path}: no such log; check the path") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror or error}") from None
 

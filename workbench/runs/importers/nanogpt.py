@@ -21,7 +21,6 @@ _OVERRIDE = re.compile(r"Overriding: (\w+) = (.*)")
 _ASSIGNMENT = re.compile(r"(\w+) = ([^#]+?)\s*(?:#.*)?$")
 _TOKENS = re.compile(r"tokens per iteration will be: ([\d,]+)")
 _PARAMETERS = re.compile(r"number of parameters: ([\d.]+)([MBK])")
-_DECAYED = re.compile(r"num (non-)?decayed parameter tensors: \d+, with ([\d,]+) parameters")
 _SCRATCH = re.compile(r"Initializing a new model from scratch")
 _LOADED = re.compile(r"(Resuming training from|Initializing from OpenAI)")
 
@@ -50,7 +49,6 @@ class NanoGPT:
         }
         self._stage = Stage()
         self._eval_iters: int | None = None
-        self._eval_iters_line = 0
         self._decay_lr = True
         self._tokens_per_step: int | None = None
         self._begun = False

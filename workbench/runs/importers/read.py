@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -37,16 +36,6 @@ HEAD_BYTES = 4 << 20  # what is looked at to tell the format: some logs begin wi
 DENSE = 250_000  # step events kept before every second one is left out, and so on
 # What launchers put before each line: torchrun's "[rank0]:", srun's "0: ".
 _RANK = re.compile(r"\[?(?:default)?(?:rank)?(\d{1,5})\]?: ?(?=\S| )")
-
-
-@dataclass
-class Imported:
-    """A log as read. ``events`` is complete; ``facts`` maps a known key to what the log said of it."""
-
-    format: str
-    events: list[Event]
-    facts: dict[str, Fact] = field(default_factory=dict)
-    lines: int = 0
 
 
 class Reader(Protocol):
@@ -180,7 +169,7 @@ def _open(path: Path) -> Reader:
     if encoding is None:
         if tensorboard.is_event_file(path):
             return tensorboard.EventFile(path)
-        raise UserError(f"{path}: is binary, not a log")
+        raise UserError(f"{path}: is binary, not a log; name a log, a table or a TensorBoard event file")
     begin = list(Lines(path, encoding).read(HEAD_BYTES))
     if not begin:
         raise UserError(f"{path}: the log is empty")
@@ -190,15 +179,10 @@ def _open(path: Path) -> Reader:
         return document.Document(path)
     if best < 2:
         tried = [importer.name for importer in FORMATS] + [document.Document.format, tensorboard.EventFile.format]
-        raise UserError(f"{path}: no known log format; tried: {', '.join(tried)}")
+        raise UserError(
+            f"{path}: no known log format; a CSV file with columns step and loss is one; tried: {', '.join(tried)}"
+        )
     return LineLog(Lines(path, encoding), chosen())
-
-
-def read_log(path: str | Path) -> Imported:
-    """A whole log at once. Raises UserError as ``LogReader`` does."""
-    reader = LogReader(path)
-    events = list(reader.events())
-    return Imported(reader.format, events, reader.facts, reader.lines)
 
 
 def read_history(path: str | Path) -> tuple[History, LogReader]:
