@@ -51,6 +51,10 @@ class Scored:
         """Whether a planted cause is above one half and among the first so many."""
         return any(cause in self.causes for cause in self.named[:first])
 
+    def ranked_among(self, first: int) -> bool:
+        """Whether a planted cause is among the first so many, however probable."""
+        return any(cause in self.causes for cause, _ in self.ranked[:first])
+
 
 def explained(line: dict[str, Any], run_dir: Path, hidden: bool, truth: float | None) -> Scored:
     """The explainer's answer; ``hidden``: it sees a log of steps, losses, rates and gradient norms, and no more."""
@@ -131,7 +135,8 @@ def wilson(hits: int, of: int) -> str:
 
 
 def summary(scored: list[Scored]) -> dict[str, Any]:
-    """Top-1, top-2, false alarms, Brier score, reliability by tenths, and the error of foretold gains."""
+    """Top-1 and top-2 of what is named (above one half), the same of the mere ranking, false alarms, Brier score,
+    reliability by quarters, and the error of foretold gains."""
     planted, healthy = [s for s in scored if s.causes], [s for s in scored if not s.causes]
     pairs = [(dict(s.ranked).get(c.ID, 0.0), c.ID in s.causes) for s in scored for c in all_causes()]
     bins = [
@@ -141,6 +146,8 @@ def summary(scored: list[Scored]) -> dict[str, Any]:
     return {
         "top1": wilson(sum(s.hit(1) for s in planted), len(planted)),
         "top2": wilson(sum(s.hit(2) for s in planted), len(planted)),
+        "ranked1": wilson(sum(s.ranked_among(1) for s in planted), len(planted)),
+        "ranked2": wilson(sum(s.ranked_among(2) for s in planted), len(planted)),
         "false_alarms": wilson(sum(bool(s.named) for s in healthy), len(healthy)),
         "brier": round(sum((p - hit) ** 2 for p, hit in pairs) / len(pairs), 4) if pairs else None,
         "reliability": [f"{sum(b)}/{len(b)}" for b in bins],
