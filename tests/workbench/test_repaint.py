@@ -50,14 +50,20 @@ class Played:
             elif not newline:
                 style = "" if codes == "0" else codes
 
-    def holds(self, app: App[None]) -> bool:
-        """Whether it shows what the screen should, colours as well."""
+    def differs(self, app: App[None]) -> list[str]:
+        """Cells that do not show what the screen should, colours as well."""
         wanted = Played()
         for y, strip in enumerate(app.screen._compositor.render_strips()):
             wanted.play(f"\x1b[{y + 1};1H" + written(cells(strip), app.console))
         size = app.size
         seen = {at: cell for at, cell in self.grid.items() if at[0] < size.height and at[1] < size.width}
-        return seen == wanted.grid
+        if seen == wanted.grid:
+            return []
+        return [
+            f"{at}: {seen.get(at)} for {wanted.grid.get(at)}"
+            for at in sorted({*seen, *wanted.grid})
+            if seen.get(at) != wanted.grid.get(at)
+        ]
 
 
 def played(app: App[None], monkeypatch: pytest.MonkeyPatch) -> Played:
@@ -81,7 +87,10 @@ async def test_the_terminal_shows_what_the_screen_holds(
 
     async def settled(pilot: Pilot[None], condition: Callable[[], object]) -> None:
         await until(pilot, condition)
-        await until(pilot, lambda: terminal.holds(app))
+        try:
+            await until(pilot, lambda: not terminal.differs(app))
+        except AssertionError:
+            raise AssertionError(f"{app.screen}: {'; '.join(terminal.differs(app)[:40])}") from None
 
     async with app.run_test(size=(120, 36)) as pilot:
         header = app.screen.query_one(RunHeader)
