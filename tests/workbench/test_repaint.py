@@ -75,6 +75,14 @@ def played(app: App[None], monkeypatch: pytest.MonkeyPatch) -> Played:
             terminal.play(update.render_segments(app.console))
 
     monkeypatch.setattr(app, "_display", display)
+
+    # A style keeps the codes of the first colour system that it was written in, and some are shared by the process: a
+    # test of sixteen colours leaves them behind.
+    def anew(style: Style, text: str, color_system: Any) -> str:
+        codes = Strip.render_ansi(style, color_system)
+        return f"\x1b[{codes}m{text}\x1b[0m" if codes else text
+
+    monkeypatch.setattr(Strip, "render_style", staticmethod(anew))
     return terminal
 
 
