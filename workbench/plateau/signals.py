@@ -25,6 +25,7 @@ from workbench.runs.history import FloatArray, History
 VOCABULARY = 50304  # GPT-2's, where a run does not say its own
 _BLOCKS = 40
 MUON = (0.005, 0.04)  # rates around those published, of an optimiser that scales its updates as the engine does
+FAR = 4.0  # times above or below the published optima, from where on a rate is more likely wrong than not
 SCRATCH = 0.6  # of ln V: a first loss below is none of a model that knows nothing
 FREQUENCIES = 0.65  # of ln V: about where a model stands that knows how often each token occurs, and little else
 WAVE = 0.12  # nats; shuffled published runs stay below 0.04
@@ -70,6 +71,11 @@ class Signals:
     moved: float | None = None
     dropout_cost: float | None = None
     dropout_cost_se: float | None = None
+
+    @property
+    def hot(self) -> bool:
+        """Whether the peak rate lies far above the published optima."""
+        return self.lr_ratio is not None and self.lr_ratio > FAR
 
     @property
     def dead(self) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from engine.config import PRESETS, Config, resolve
 from engine.plan import Plan, parameter_count
 from workbench.plateau import law, propose, signals
-from workbench.plateau.causes import batch_too_large, lr_too_high, lr_too_low
+from workbench.plateau.causes import batch_too_large
 from workbench.plateau.interval import Interval
 from workbench.widgets.format import count, duration
 
@@ -59,7 +59,7 @@ def _settings(config: Config, plan: Plan) -> list[str]:
     """Settings that the explainer would name once the run is flat."""
     found = []
     ratio = signals.rate_ratio(config.optim.lr, plan.parameters, plan.total_tokens, config.optim.kind)
-    if ratio is not None and not 1 / lr_too_low.FAR <= ratio <= lr_too_high.FAR:
+    if ratio is not None and not 1 / signals.FAR <= ratio <= signals.FAR:
         far = f"{ratio:.2g}×" if ratio > 1 else f"1/{1 / ratio:.2g} of"
         found.append(
             f"optim.lr {config.optim.lr:.3g} is {far} the published optimum for {config.optim.kind} at this size"

@@ -11,6 +11,7 @@ from workbench.plateau import law
 from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.interval import Interval
+from workbench.plateau.signals import FAR
 from workbench.plateau.verdict import Verdict
 
 ID = "capacity"
@@ -96,7 +97,7 @@ def _rate(e: Evidence, findings: list[Finding], missing: list[str]) -> None:
     elif e.rate.share > 0.7:
         text = f"the learning rate is still at {e.rate.share:.0%} of its peak: annealing comes first"
         findings.append(Finding(text, -1.0, {"lr_share": e.rate.share}))
-    if e.signals.lr_ratio is not None and not 1 / 4 < e.signals.lr_ratio < 4:
+    if e.signals.lr_ratio is not None and not 1 / FAR < e.signals.lr_ratio < FAR:
         text = "the peak rate is far from the published optima, which explains it too"
         findings.append(Finding(text, -1.5, {"lr_ratio": e.signals.lr_ratio}))
 

@@ -69,7 +69,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, -0.5, {"norm_tail": s.norm_tail}))
     if clip == 0:
         findings.append(Finding("gradients are not clipped", 1.5 if tail else 0.7, {"grad_clip": 0.0}))
-        if e.signals.lr_ratio is not None and e.signals.lr_ratio > 4 and _abrupt(e):
+        if e.signals.hot and _abrupt(e):
             findings.append(Finding("nor is so high a rate warmed up to", 1.0))
     elif clip is not None and s.clipped is not None and s.clipped > 0.5:
         text = f"{s.clipped:.0%} of the steps are clipped at {clip:g}"
@@ -79,7 +79,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     else:
         missing.append("grad_clip: whether gradients are clipped is unknown")
     seen = e.noise.restless or s.lost >= 3 or s.blown_up > 0 or verdict.name == DIVERGING
-    wild = tail and clip == 0 and e.signals.lr_ratio is not None and e.signals.lr_ratio > 4
+    wild = tail and clip == 0 and e.signals.hot
     concern = 0.9 if (seen or wild) and not waves else 0.0
     lr = e.facts.number("lr")
     sets: dict[str, object] = {"optim.grad_clip": 1.0}

@@ -53,7 +53,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(
             Finding("the loss jumps between evaluations: the rate is too high, not only not annealed", -1.5)
         )
-    if e.signals.lr_ratio is not None and e.signals.lr_ratio > 4:
+    if e.signals.lr_ratio is not None and e.signals.hot:
         text = f"the peak itself is {e.signals.lr_ratio:.2g}× the published optimum: a lower one comes first"
         findings.append(Finding(text, -2.0, {"lr_ratio": e.signals.lr_ratio}))
     if instability.rises_together(e):

@@ -20,12 +20,12 @@ from workbench.plateau.causes import batch_too_small
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
+from workbench.plateau.signals import FAR
 from workbench.plateau.verdict import Verdict
 
 ID = "lr_too_high"
 TITLE = "The learning rate is too high"
 PRIOR = -2.0
-FAR = 4.0  # times the higher of the published optima
 PROBE = Arms(
     "LR ÷ 3 from the start, against the full rate, both over the run's first tokens and annealed to zero over them",
     "lr-third", rate=1 / 3, fresh=True, refutes=None,

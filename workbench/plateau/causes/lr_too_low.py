@@ -14,12 +14,12 @@ from workbench.plateau.cause import Action, Assessment, Finding, above_expected
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
+from workbench.plateau.signals import FAR
 from workbench.plateau.verdict import Verdict
 
 ID = "lr_too_low"
 TITLE = "The learning rate is too low"
 PRIOR = -2.0
-FAR = 4.0  # times below the lower of the published optima
 PROBE = Arms(
     "LR × 3 from the newest checkpoint, against a plain continuation, both annealed to zero over the same tokens",
     "lr-x3", rate=3.0, high=True, refutes=0.01,
@@ -66,8 +66,9 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
             f"untrained model's {e.signals.initial:.2f}, and falls smoothly: the weights have hardly moved"
         )
         findings.append(Finding(text, 4.0, {"initial": e.signals.initial, "loss": e.loss}))
-    findings += _slowly(e)
-    low = unmoved or (ratio is not None and ratio < 1 / FAR) or sum(f.weight for f in _slowly(e)) > 2
+    slowly = _slowly(e)
+    findings += slowly
+    low = unmoved or (ratio is not None and ratio < 1 / FAR) or sum(f.weight for f in slowly) > 2
     concern = 0.85 if low and e.step > 3 * e.warm and not (e.gap is not None and e.gap.grows) else 0.0
     lr = e.facts.number("lr") or (e.rate.peak if e.rate is not None else None)
     sets: dict[str, object] = {"optim.lr": float(f"{lr * 3:.3g}")} if lr else {}
