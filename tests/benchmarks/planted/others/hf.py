@@ -59,12 +59,12 @@ class Dying(TrainerCallback):
 def main(options: dict[str, Any], out: Path) -> None:
     """Train, and write the trainer's state."""
     o = dict(options)
-    shape = {key: o.pop(key) for key in ("n_positions", "n_layer", "n_head", "n_embd")}
+    shape = {key: o.pop(key) for key in ("vocab_size", "n_positions", "n_layer", "n_head", "n_embd")}
     dropout, fault, until = o.pop("dropout"), o.pop("fault"), o.pop("decay_until", None)
     train, val = o.pop("train"), o.pop("val")
-    block, most = shape["n_positions"], o.pop("eval_windows", 400)
+    block, most = shape["n_positions"], o.pop("eval_windows", 200)
     torch.manual_seed(o["seed"])
-    model = GPT2LMHeadModel(GPT2Config(vocab_size=50304, resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout,
+    model = GPT2LMHeadModel(GPT2Config(resid_pdrop=dropout, embd_pdrop=dropout, attn_pdrop=dropout,
                                        **shape))  # fmt: skip
     cuda = torch.cuda.is_available()
     arguments = TrainingArguments(

@@ -21,6 +21,7 @@ from tests.benchmarks.planted.others import plan, record
 from tests.benchmarks.planted.plan import Plant
 
 HERE = Path(__file__).parent
+PLUGIN = HERE.parent / "plugin"  # of tokenizers
 
 
 def make(bases: list[str], nanogpt: Path, work: Path, out: Path, jobs: int, budget: float, only: str = "",
@@ -31,6 +32,7 @@ def make(bases: list[str], nanogpt: Path, work: Path, out: Path, jobs: int, budg
         nanogpt: folder of ``train.py``, ``model.py`` and ``configurator.py``. budget: seconds until what is under way
             is put aside. tiny: next to nothing of each run, on a CPU: does it work at all?
     """
+    sys.path.append(str(PLUGIN))
     begin, work = time.monotonic(), work.absolute()
     known = record.names(out) | (set() if tiny else record.names(record.RECORDED))
     todo = [p for b in bases for p in plan.plants(b) if not p.of and only in p.name and p.name not in known]
@@ -43,7 +45,7 @@ def make(bases: list[str], nanogpt: Path, work: Path, out: Path, jobs: int, budg
         for p in todo:
             for need in _needs(p, tiny):
                 if need not in bins:
-                    bins[need] = pool.submit(packed, *need, work)
+                    bins[need] = pool.submit(packed, *need, work, plan.ENCODINGS[p.base][0])
         try:
             while (todo or running) and time.monotonic() - begin < budget:
                 for name in [n for n, process in running.items() if process.poll() is not None]:
@@ -91,7 +93,12 @@ def _start(p: Plant, nanogpt: Path, work: Path, told: list[dict[str, Any]], tiny
         options = _tiny(options)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     if p.base == "hf":
-        options |= {"train": str(data / "train.bin"), "val": str(data / "val.bin"), "fault": p.fault}
+        options |= {
+            "train": str(data / "train.bin"),
+            "val": str(data / "val.bin"),
+            "fault": p.fault,
+            "vocab_size": plan.ENCODINGS["hf"][1],
+        }
         (folder / "options.json").write_text(json.dumps(options))
         command = [sys.executable, str(HERE / "hf.py"), str(folder / "options.json"), str(folder)]
     else:
@@ -105,7 +112,7 @@ def _start(p: Plant, nanogpt: Path, work: Path, told: list[dict[str, Any]], tiny
         return subprocess.Popen(command, stdout=log, stderr=errors, env=environment)
 
 
-def packed(kind: str, tokens: int, work: Path) -> dict[str, Any]:
+def packed(kind: str, tokens: int, work: Path, encoding: str) -> dict[str, Any]:
     """A file of tokens of that kind (``shards.build``'s, ``unigram``: all tokens shuffled; ``zeros``: read at half the
     width, so that each other one is 0; ``val-first-N``: the first N of the held-out ones), and what it holds."""
     plain, most = kind, None
@@ -116,8 +123,8 @@ def packed(kind: str, tokens: int, work: Path) -> dict[str, Any]:
         plain = "val" if kind.startswith("val-") else "fresh"
     name = kind.replace("/", "-of-")
     # A folder each: several kinds are made of the same shard, at the same time.
-    path = shards.build(plain, tokens, work / name, shards.MEASURES["cuda"])
-    pack = pack_shard(str(path), encoding="gpt2", column="text", cache=work / name)
+    path = shards.build(plain, tokens, work / name, shards.MEASURES["cuda" if encoding == "gpt2" else "cpu"])
+    pack = pack_shard(str(path), encoding=encoding, column="text", cache=work / name)
     array = np.asarray(pack.tokens[:most], dtype=np.uint16)
     if odd == "unigram":
         array = np.random.default_rng(0).permutation(array)

@@ -1,7 +1,7 @@
 """Which runs of other trainers are made: nanoGPT of two sizes, one of them for development, and Hugging Face's Trainer.
 
-Options carry the trainer's own names. All tokens are GPT-2's. A label is judged as in the rest of the suite
-(``labels.stands``), from the held-out losses that the log prints.
+Options carry the trainer's own names. nanoGPT's tokens are GPT-2's; the Trainer's runs are of a size for a CPU. A label
+is judged as in the rest of the suite (``labels.stands``), from the held-out losses that the log prints.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 from tests.benchmarks.planted.plant import DEV, HELDOUT, Base, Plant
 
 SUBSET = "others"
+ENCODINGS = {"nano12": ("gpt2", 50304), "nano26": ("gpt2", 50304), "hf": ("planted-4k", 4096)}  # with rows of the model
 # Batch, context, and evaluation: 20 batches of each split.
 _NANO = {"gradient_accumulation_steps": 1, "dropout": 0.0, "bias": False, "weight_decay": 0.1, "grad_clip": 1.0,
          "beta2": 0.95, "eval_iters": 20, "log_interval": 5, "compile": False}  # fmt: skip
@@ -21,8 +22,8 @@ BASES = (
          _NANO | {"batch_size": 32, "block_size": 512, "n_layer": 6, "n_head": 6, "n_embd": 192}, 20),
     Base("nano26", HELDOUT, 1000, 32 * 384, 1e-3,
          _NANO | {"batch_size": 32, "block_size": 384, "n_layer": 8, "n_head": 5, "n_embd": 320, "eval_iters": 12}, 20),
-    Base("hf", HELDOUT, 1200, 32 * 256, 1e-3,
-         {"per_device_train_batch_size": 32, "n_positions": 256, "n_layer": 6, "n_head": 4, "n_embd": 256,
+    Base("hf", HELDOUT, 350, 32 * 64, 3e-3,
+         {"per_device_train_batch_size": 32, "n_positions": 64, "n_layer": 3, "n_head": 4, "n_embd": 64,
           "dropout": 0.0, "weight_decay": 0.1, "max_grad_norm": 1.0, "logging_steps": 5, "lr_scheduler_type": "linear"},
          26),
 )  # fmt: skip

@@ -59,10 +59,10 @@ def line(p: Plant, folder: Path) -> dict[str, Any]:
 
 def _known(options: dict[str, Any]) -> dict[str, Any]:
     """What a person knows of a Trainer's run, and its state does not say."""
-    width, layers = options["n_embd"], options["n_layer"]
+    width, layers, rows = options["n_embd"], options["n_layer"], plan.ENCODINGS["hf"][1]
     batch = options["per_device_train_batch_size"] * options.get("gradient_accumulation_steps", 1)
     return {
-        "parameters": 50304 * width + 12 * layers * width * width, "vocab_size": 50304,
+        "parameters": rows * width + 12 * layers * width * width, "vocab_size": rows,
         "tokens_per_step": batch * options["n_positions"], "block_size": options["n_positions"],
         "dropout": options["dropout"], "grad_clip": options["max_grad_norm"], "optimizer": "adamw",
         "weight_decay": options["weight_decay"],

@@ -1,7 +1,12 @@
-"""Scores the explainer, and the two baselines, on the logs of other trainers; every scoring of held-out runs is kept."""
+"""Scores the explainer, and the two baselines, on the logs of other trainers; scorings of held-out runs are kept.
+
+Three views: the log and what its owner can state of the data (``--data SHARDS`` counts it), the log as it was printed,
+settings included, and its curves alone.
+"""
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
 import time
@@ -36,8 +41,16 @@ def diagnosis(line: dict[str, Any], folder: Path, view: str) -> Diagnosis:
     path = folder / "a.log"  # a name that says nothing
     path.write_text(text)
     history, reader = read_history(path)
-    given = [(k, Fact(v, "given by --fact")) for k, v in line["told"].items()] if view == TOLD else []
+    told = line["told"] | {"distinct_pairs": pairs()[line["plant"]["corpus"]]} if view == TOLD else {}
+    given = [(k, Fact(v, "given by --fact")) for k, v in told.items()]
     return diagnose(history, override(facts_of_log(reader.facts, history), given, history))
+
+
+@functools.cache
+def pairs() -> dict[str, float]:
+    """Corpus → ``data.word_order.of_shards`` of the shard that it was made of."""
+    found: dict[str, float] = json.loads((record.RECORDED / "others-pairs.json").read_text())
+    return found
 
 
 def scored(line: dict[str, Any], folder: Path, view: str, truth: float | None = None) -> Scored:
@@ -47,6 +60,13 @@ def scored(line: dict[str, Any], folder: Path, view: str, truth: float | None = 
     gain = next((c.assessment.gain for c in d.causes if c.id in planted and c.probability > 0.5), None)
     ranked = tuple((c.id, c.probability) for c in d.causes)
     return Scored(line["plant"]["name"], planted, ranked, None if gain is None else gain.ends, truth)
+
+
+def development(records: Path, folder: Path) -> list[Scored]:
+    """The labelled development runs, in each view."""
+    lines = record.read(records)
+    chosen = [v for v in record.kept(plan.DEV, records) if stands(v, lines)[0]]
+    return [scored(line, folder, view) for view in (TOLD, PRINTED, CURVES) for line in chosen]
 
 
 def main(split: str, records: Path = record.RECORDED) -> None:
