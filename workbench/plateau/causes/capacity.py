@@ -80,7 +80,8 @@ def _tiny(e: Evidence, tokens: float | None) -> bool:
     blocks = _blocks(e)
     if not blocks or not tokens or tokens < TOO_MANY * blocks or e.trend is None:
         return False
-    if e.trend.gain.mid > e.trend.healthy or (e.gap is not None and e.gap.grows) or (e.epochs or 0) > 4:
+    fast = e.trend.gain.mid > e.trend.healthy and e.trend.gain.low > 0.5 * e.trend.healthy
+    if fast or (e.gap is not None and e.gap.grows) or (e.epochs or 0) > 4:
         return False
     sound = e.signals.lr_ratio is None or 1 / FAR < e.signals.lr_ratio < FAR
     return sound and e.stability.blown_up <= 0 and not e.noise.restless and e.step > 3 * e.warm

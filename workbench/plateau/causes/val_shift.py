@@ -68,10 +68,11 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
             f"the choice of documents explains ± {error:.3f}"
         )
         findings.append(Finding(text, weight, {"then": gap.then, "gap": gap.now, "error": error, "z": z}))
+    early = e.epochs is None and gap.from_the_first and gap.at_first is not None and min(gap.at_first, gap.now) > 0.4
     if shifted and once and not steady:
         text = f"after {e.epochs:.1f} epochs hardly any text was read twice: the gap is no learning by heart"
         findings.append(Finding(text, 0.5, {"epochs": e.epochs or 0.0}))
-    elif gap.from_the_first and e.epochs is None and gap.at_first is not None:
+    elif early and gap.at_first is not None:
         text = (
             f"{gap.at_first:.2f} of the gap of {gap.now:.2f} was there when the training side had made a third of its "
             "fall: only token frequencies are learnt by then, nothing by heart"
@@ -82,7 +83,6 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, -2.0, {"growth": gap.growth}))
     if e.epochs is not None and e.epochs > 10:
         findings.append(Finding(f"{e.epochs:.1f} epochs explain a gap as well", -1.0, {"epochs": e.epochs}))
-    early = e.epochs is None and gap.from_the_first and gap.at_first is not None and gap.at_first > 0.4
     concern = 0.8 if shifted or early else 0.0
     gain = Interval(0.5 * gap.now, 0.8 * gap.now, gap.now) if shifted else None
     return Assessment(findings, fix, action, gain, missing, concern)
