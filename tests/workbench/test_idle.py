@@ -220,7 +220,7 @@ def test_evaluations_in_quick_succession_are_copied_once_and_when_asked_for(tmp_
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
-def test_arrays_that_are_freed_between_others_go_back_to_the_system() -> None:
+def test_tables_that_are_freed_between_others_go_back_to_the_system() -> None:
     script = """
 import numpy as np
 from workbench import memory
@@ -228,17 +228,17 @@ from workbench import memory
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * 4096
 
-def pictures():
+def tables():
     np.ones(3 << 20)  # 24 MiB: from now on glibc by itself would keep what is smaller
     large, small = [], []
-    for _ in range(64):
-        large.append(np.ones(1 << 16))
+    for _ in range(8):
+        large.append(np.ones(1 << 19))
         small.append(np.ones(1 << 10))
     return small
 
 memory.keep_little()
 before = resident()
-kept = pictures()
+kept = tables()
 print(resident() - before)
 """
     left = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
