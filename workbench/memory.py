@@ -12,7 +12,7 @@ import ctypes
 
 _ARENAS = 2  # the event loop's, and all other threads'
 _LARGE = 3 << 20  # bytes from which on an array is returned as it is freed: tables, blocks of events, no picture's
-_KEPT = 64 << 20  # bytes that may lie free at an arena's end: pictures are drawn in it, new pages cost them twice the time
+_KEPT = 64 << 20  # bytes that may lie free at an arena's end: pictures in new pages take three times the time
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8  # of mallopt(3)
 
 

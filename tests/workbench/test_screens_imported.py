@@ -48,8 +48,9 @@ def test_the_pane_holds_the_whole_report_of_the_seed(shared: Path, width: int) -
     plain = [line.plain for line in lines(d.to_dict(), width)]
     shown = " ".join(" ".join(plain).split())
     assert all(len(line) <= width for line in plain)
-    parts = ["still falling", "expected of this size", "their ends cannot be told apart", "best lever", f"{d.causes[0].probability:.0%}",
-             "at equal compute", "no honest order", "for more compute", "evidence", "what would be needed"]  # fmt: skip
+    parts = ["still falling", "expected of this size", "their ends cannot be told apart", "best lever",
+             f"{d.causes[0].probability:.0%}", "at equal compute",
+             "no honest order", "for more compute", "evidence", "what would be needed"]  # fmt: skip
     assert [part for part in parts if part not in shown] == []
     assert [shown.index(part) for part in parts] == sorted(shown.index(part) for part in parts)
     assert "14500 3.5696" in shown and "lowest so far" in shown

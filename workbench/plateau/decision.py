@@ -221,7 +221,7 @@ def _accept(
     if e.ended:
         if can_cool_down(e) or e.above:
             return None
-        return f"{lead}the plan is done, nothing is left to undo, and what would go lower is another run."
+        return f"{lead}the plan is done, what would go lower is another run, and nothing is left to undo."
     ends = [end for end in (go_on, now) if end is not None]
     if ends and all(e.loss - end.mid < WORTH for end in ends):
         most = max(e.loss - end.low for end in ends)
@@ -293,7 +293,7 @@ def _line(
             f"Cool down from here: the plan is done, and its rate was never annealed (worth {annealing_left(e, 0.0)})."
         )
     if e.ended and not e.above and verdict.name == NOT_ENOUGH:
-        return "Evaluate more often next time: too little was evaluated on the way to judge this run's end (eval.every)."
+        return "Evaluate more often next time: what was evaluated does not tell how this run ended (eval.every)."
     if e.ended:
         return "Find out why it ended as it did: see the causes, and whether the facts hold."
     if verdict.name == NOT_ENOUGH:
