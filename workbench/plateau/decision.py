@@ -293,7 +293,7 @@ def _line(
             f"Cool down from here: the plan is done, and its rate was never annealed (worth {annealing_left(e, 0.0)})."
         )
     if e.ended and not e.above and verdict.name == NOT_ENOUGH:
-        return "Evaluate more often next time: what was evaluated does not tell how this run ended (eval.every)."
+        return "Evaluate more often next time: too little was evaluated to tell how this run ended (eval.every)."
     if e.ended:
         return "Find out why it ended as it did: see the causes, and whether the facts hold."
     if verdict.name == NOT_ENOUGH:
