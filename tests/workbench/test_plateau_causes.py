@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,9 @@ from engine.plan import parameter_count
 from engine.presets import PRESETS
 from engine.schedule import learning_rate
 from tests.workbench.synthetic import Run, config, explain, history, losses
+from workbench.export.markdown import summary
 from workbench.plateau import series, stability
+from workbench.plateau.advice import brief
 from workbench.plateau.cause import all_causes
 from workbench.plateau.diagnose import Diagnosis, diagnose
 from workbench.plateau.evidence import Gap
@@ -25,6 +29,7 @@ from workbench.plateau.report import report_lines
 from workbench.runs.facts import Fact, Facts, facts_of_log
 from workbench.runs.history import STEP_FIELDS, History
 from workbench.runs.importers.read import LogReader, read_history
+from workbench.widgets.plateau_pane import lines
 
 IDS = {
     "data_repetition", "duplicates", "capacity", "token_limited", "lr_too_high", "lr_too_low", "lr_decayed_early",
@@ -154,8 +159,8 @@ def test_rate_and_batch_are_tied_until_the_noise_scale_is_measured() -> None:
     assert tied["lr_too_high"].tied_with == ("batch_too_small",)
     assert tied["lr_too_high"].probability == tied["batch_too_small"].probability < 0.5
     assert "gradient noise scale" in " ".join(tied["batch_too_small"].assessment.missing)
-    lines = "\n".join(report_lines(explain(replace(run, lr=6e-3)), history(run)))
-    assert "tied with" in lines
+    printed = "\n".join(report_lines(explain(replace(run, lr=6e-3)), history(run)))
+    assert "tied with" in printed
     measured = explain(replace(run, noise_scale=3e6))
     assert p(measured, "batch_too_small") > 0.5 > p(measured, "lr_too_high")
     enough = explain(replace(run, noise_scale=2e4))
@@ -342,12 +347,28 @@ def test_dead_gradients() -> None:
     assert p(explain(Run()), "dead_gradients") < 0.02
 
 
+@pytest.mark.parametrize("run", [REPEATED, Run(), Run(until=0.6)])
+def test_an_advice_is_given_in_full_once(run: Run) -> None:
+    d, made = explain(run), history(run)
+    line = d.decision["line"]
+    texts = {
+        "report": " ".join(" ".join(report_lines(d, made)).split()),
+        "summary": re.sub(r"\\", "", html.unescape(" ".join(summary(made, d.evidence.facts, d).split()))),
+        "pane": " ".join(" ".join(row.plain for row in lines(d.to_dict(), 70)).split()),
+    }
+    assert {name: text.count(line) for name, text in texts.items()} == dict.fromkeys(texts, 1)
+    assert d.standing in d.tldr and d.tldr not in texts["pane"]
+    assert (brief(line) in d.tldr) and (line not in d.tldr or brief(line) == line.removesuffix("."))
+    if run is REPEATED:
+        assert "as decided" in texts["pane"] and "As decided, against data_repetition" in texts["report"]
+
+
 def test_several_causes_are_ordered_with_a_reason() -> None:
     both = explain(replace(REPEATED, heldout_shift=0.0, facts={"val_leaked": 120}))
     assert {c.id for c in both.to_fix} >= {"data_repetition", "val_leaked"}
     assert both.to_fix[0].id == "val_leaked" and "no gain of another fix can be seen" in both.why_first
-    lines = report_lines(both, history(REPEATED))
-    assert any(line.startswith("Fix first: ") for line in lines) and all(len(line) <= 80 for line in lines)
+    printed = report_lines(both, history(REPEATED))
+    assert any(line.startswith("Fix first: ") for line in printed) and all(len(line) <= 80 for line in printed)
     assert both.to_dict()["fix_first"]["order"][0] == "val_leaked"
     assert explain(Run()).why_first == ""
 
