@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.planted import labels, plan, score
+from tests.benchmarks.planted.others import plan as others
 from tests.benchmarks.planted.others import record
 from tests.benchmarks.planted.score import Scored, summary
 from workbench.plateau.diagnose import Diagnosis, diagnose
@@ -41,16 +42,20 @@ def diagnosis(line: dict[str, Any], folder: Path, view: str) -> Diagnosis:
     path = folder / "a.log"  # a name that says nothing
     path.write_text(text)
     history, reader = read_history(path)
-    told = line["told"] | {"distinct_pairs": pairs()[line["plant"]["corpus"]]} if view == TOLD else {}
-    given = [(k, Fact(v, "given by --fact")) for k, v in told.items()]
+    told = line["told"] | {"distinct_pairs": pairs().get(f"{_vocabulary(line)}/{line['plant']['corpus']}")}
+    given = [(k, Fact(v, "given by --fact")) for k, v in told.items() if v is not None] if view == TOLD else []
     return diagnose(history, override(facts_of_log(reader.facts, history), given, history))
 
 
 @functools.cache
 def pairs() -> dict[str, float]:
-    """Corpus → ``data.word_order.of_shards`` of the shard that it was made of."""
+    """Encoding and corpus → ``data.word_order.of_shards`` of the shard that it was made of."""
     found: dict[str, float] = json.loads((record.RECORDED / "others-pairs.json").read_text())
     return found
+
+
+def _vocabulary(line: dict[str, Any]) -> str:
+    return others.ENCODINGS[line["plant"]["base"]][0]
 
 
 def scored(line: dict[str, Any], folder: Path, view: str, truth: float | None = None) -> Scored:
