@@ -327,6 +327,8 @@ def _gap_to_training(main: Curve, train: Curve, warm: float, slope: trend.Trend 
     gaps, errors = [], []
     for step, loss in ((evals.step[0], evals.loss[0]), (evals.step[-1], evals.loss[-1])):
         near = train.between(step - half, step + half)
+        if len(near) < 3:  # at the end of a run there is none behind it
+            near = train.between(step - 2 * half, step + half)
         if len(near) < 3:
             return None
         gaps.append(float(loss - near.loss.mean()))

@@ -46,6 +46,7 @@ class Document:
         self.facts: dict[str, Fact] = {}
         self.offset = 0
         self.lines = 0
+        self._steps = False  # whether losses of steps were told
         self._rows = columns.Rows()
 
     def events(self, last: bool, until: int | None) -> Iterator[Event]:
@@ -56,8 +57,10 @@ class Document:
                 continue
             self.lines += 1
             # The last entry's train_loss is the mean of the whole run.
-            if "train_runtime" in row or not _usable(row):
+            summary = "train_runtime" in row or (self._steps and "train_loss" in row and "loss" not in row)
+            if summary or not _usable(row):
                 continue
+            self._steps |= "loss" in row
             for event in self._events(row):
                 newest = max(newest, int(event.get("step", 0)))
                 yield event

@@ -23,6 +23,7 @@ if __name__ == "__main__":
     merging.add_argument("folder", type=Path)
     scoring = verbs.add_parser("score", help="score the recorded runs")
     scoring.add_argument("--split", choices=("dev", "heldout"), default="dev")
+    scoring.add_argument("--base", choices=[b.name for b in plan.BASES], default="", help="(default: all)")
     given = parser.parse_args()
     if given.verb == "make":
         from tests.benchmarks.planted.others.make import make
@@ -34,4 +35,4 @@ if __name__ == "__main__":
     else:
         from tests.benchmarks.planted.others.score import main
 
-        main(given.split)
+        main(given.split, given.base)

@@ -85,7 +85,7 @@ def _cut_state(text: str, share: float) -> str:
         state["log_history"] = [e for e in state["log_history"] if e["step"] <= last]
         state["global_step"] = last
     for entry in state["log_history"]:
-        for key in [k for k in entry if k.endswith(("_runtime", "_per_second", "flos"))]:
+        for key in [k for k in entry if k.endswith(("eval_runtime", "_per_second", "flos"))]:
             del entry[key]
     return json.dumps(state)
 

@@ -74,18 +74,20 @@ def development(records: Path, folder: Path) -> list[Scored]:
     return [scored(line, folder, view) for view in (TOLD, PRINTED, CURVES) for line in chosen]
 
 
-def main(split: str, records: Path = record.RECORDED) -> None:
-    """Print the scores of a split; those held out are kept beside the records."""
+def main(split: str, base: str = "", records: Path = record.RECORDED) -> None:
+    """Print the scores of a split, or of one base of it; those held out are kept beside the records."""
     lines = record.read(records)
     chosen = []
     for line in record.kept(split, records):
+        if base not in ("", line["plant"]["base"]):
+            continue
         good, why = stands(line, lines)
         if good:
             chosen.append(line)
         else:
             print(f"   left out: {line['plant']['name']}: {why}")
     healthy = sum(not v["plant"]["causes"] for v in chosen)
-    print(f"-- others, {split}: {len(chosen) - healthy} planted and labelled, {healthy} healthy")
+    print(f"-- others {base}, {split}: {len(chosen) - healthy} planted and labelled, {healthy} healthy")
     scorings = []
     with tempfile.TemporaryDirectory() as folder:
         by: dict[str, list[Scored]] = {}
@@ -106,7 +108,9 @@ def main(split: str, records: Path = record.RECORDED) -> None:
     for name, some in by.items():
         found = summary(some)
         print(f"   {name}: " + ", ".join(f"{k} {v}" for k, v in found.items()))
-        scorings.append({"time": round(time.time()), "subset": "others", "split": split, "scorer": name, **found})
+        scorings.append(
+            {"time": round(time.time()), "subset": f"others {base}".strip(), "split": split, "scorer": name, **found}
+        )
     if split == plan.HELDOUT:
         with (records / "scorings.jsonl").open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(scoring) + "\n" for scoring in scorings)
