@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import time
@@ -88,6 +89,9 @@ def _start(p: Plant, nanogpt: Path, work: Path, told: list[dict[str, Any]], tiny
         "unique_tokens": told[0]["unique_tokens"], "train_tokens": told[0]["tokens"], "val_tokens": told[1]["tokens"],
         "val_documents": told[1]["documents"],
     }))  # fmt: skip
+    encoding, rows = plan.ENCODINGS[p.base]
+    if encoding != "gpt2":
+        (data / "meta.pkl").write_bytes(pickle.dumps({"vocab_size": rows}))  # where nanoGPT looks for it
     options = plan.options(p)
     if tiny:
         options = _tiny(options)
@@ -97,7 +101,7 @@ def _start(p: Plant, nanogpt: Path, work: Path, told: list[dict[str, Any]], tiny
             "train": str(data / "train.bin"),
             "val": str(data / "val.bin"),
             "fault": p.fault,
-            "vocab_size": plan.ENCODINGS["hf"][1],
+            "vocab_size": rows,
         }
         (folder / "options.json").write_text(json.dumps(options))
         command = [sys.executable, str(HERE / "hf.py"), str(folder / "options.json"), str(folder)]

@@ -71,6 +71,7 @@ def _known(options: dict[str, Any]) -> dict[str, Any]:
 
 def _cut(log: str, share: float) -> str:
     """The log up to that share of its steps, without the path of its data."""
+    log = re.sub(r"\(inside .*\)", "(inside meta.pkl)", log)
     lines = [v for v in log.splitlines() if not v.startswith(("Overriding: dataset", "Overriding: out_dir"))]
     if share < 1:
         last = max(int(m[1]) for m in map(_STEP.match, lines) if m)
