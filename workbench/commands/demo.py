@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from workbench import demo as steps
-from workbench.commands.run import watch
+from workbench.commands.run import show, watch
 from workbench.text import plain
 
 
@@ -18,9 +18,7 @@ def demo(args: argparse.Namespace) -> int:
     if sys.stdin.isatty() and sys.stdout.isatty() and not args.plain:
         from workbench.app import GptbenchApp
 
-        app = GptbenchApp(runs, demo=base)
-        app.run(mouse=not args.no_mouse)
-        return app.return_code or 0
+        show(GptbenchApp(runs, demo=base), args)
     return in_plain_text(base, runs)
 
 

@@ -52,8 +52,15 @@ class RunSummary:
 
 
 def runs_root(given: str | Path | None = None) -> Path:
-    """The runs folder: the given one, else $GPTBENCH_RUNS, else ./runs. It need not exist yet."""
-    return Path(given or os.environ.get("GPTBENCH_RUNS") or "runs").expanduser().resolve()
+    """The runs folder: the given one, else $GPTBENCH_RUNS, else ./runs. It need not exist yet.
+
+    Raises:
+        UserError: there is something of that name that is no folder.
+    """
+    root = Path(given or os.environ.get("GPTBENCH_RUNS") or "runs").expanduser().resolve()
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: is not a folder, runs cannot lie in it; choose another with --runs", 2)
+    return root
 
 
 def is_run(folder: Path) -> bool:
