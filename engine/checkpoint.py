@@ -210,6 +210,15 @@ def newest(run_dir: Path) -> Iterator[Checkpoint | CheckpointError]:
             yield error
 
 
+def last_good(run_dir: Path, step: int | None = None) -> str:
+    """Which checkpoint a failed run is resumed from, in words: that of ``step``, else the newest that is whole."""
+    if step is None:
+        step = next((found.step for found in newest(run_dir) if isinstance(found, Checkpoint)), None)
+    if step is None:
+        return "no checkpoint was written yet"
+    return f"the last good checkpoint is {FOLDER}/{name_of(step)}"
+
+
 def discard(path: Path) -> None:
     """Remove a checkpoint; it loses its name first, so that no half of it is ever taken for a whole."""
     hidden = path.with_name(f".{path.name}")
