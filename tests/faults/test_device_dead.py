@@ -1,8 +1,7 @@
 """A GPU that dies under a run: its error surfaces in one line, the last good checkpoint is named, the run resumes.
 
 There is no GPU here: the error is raised where CUDA raises it, at some call of the step, while weights are copied or as
-the model is moved there, in the engine that the real command starts. ``tests.benchmarks.gpu.dead`` kills a real one's
-context.
+the model is moved there, in the engine that the real command starts.
 """
 
 from __future__ import annotations
