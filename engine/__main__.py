@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 import time
-import tomllib
 from pathlib import Path
 
+from data.bounded import read_toml
 from engine import ahead
 from engine.signals import Signals
 from engine.text import Safe
@@ -69,7 +69,7 @@ def _train(given: argparse.Namespace, began: float) -> int:
 def _device(run_dir: Path) -> str:
     """``train.device`` as the run's configuration has it; whether it is sound is found out later."""
     try:
-        train = tomllib.loads((run_dir / "config.toml").read_text()).get("train", {})
+        train = read_toml(run_dir / "config.toml").get("train", {})
         return str(train.get("device", "auto"))
     except (OSError, ValueError, AttributeError):
         return "cpu"

@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from data.bounded import read_json
 from engine.config import Config, ConfigError, resolve
 from engine.errors import RunError
 
@@ -193,7 +194,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 def read_state(path: Path) -> dict[str, Any]:
     """``state.json`` of a checkpoint folder. Raises CheckpointError."""
     try:
-        state = json.loads((path / STATE).read_bytes())
+        state = read_json(path / STATE)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged checkpoint ({STATE}: {_reason(error)})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:

@@ -8,7 +8,6 @@ that is gone or changed ends the run. With several processes one on each machine
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data.bounded import read_json
 from data.files import ShardError, identify
 from data.packed import Cancelled, Pack, is_pack, pack_folder, pack_shards
 from data.survey import Shard
@@ -253,7 +253,7 @@ def progress(say: Callable[[str], None], every: float = 2.0) -> Callable[[str, i
 def skipped(path: Path | None) -> set[str]:
     """The shards that a run's ``data.json`` says were left out while it ran."""
     try:
-        facts = json.loads(path.read_bytes()) if path is not None else {}
+        facts = read_json(path) if path is not None else {}
         return {str(error["file"]) for error in facts.get("errors", []) if error.get("skipped")}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return set()

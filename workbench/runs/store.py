@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
+import stat
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data.bounded import read_json
 from engine import events, process
 from engine.config import suggest
 from workbench.errors import UserError
@@ -65,7 +66,7 @@ def runs_root(given: str | Path | None = None) -> Path:
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run directory."""
-    return (folder / "config.toml").is_file() or (folder / "facts.toml").is_file()
+    return stamp_of(str(folder)) is not None
 
 
 def list_runs(root: Path, patience: float = _PATIENCE) -> list[RunSummary]:
@@ -109,8 +110,10 @@ def stamp_of(folder: str) -> Stamp | None:
     sizes = []
     for file in _WATCHED:
         try:
-            stat = os.stat(f"{folder}/{file}")  # noqa: PTH116 (a thousand runs, often)
-            sizes.append((stat.st_size, stat.st_mtime_ns))
+            found = os.stat(f"{folder}/{file}")  # noqa: PTH116 (a thousand runs, often)
+            if not stat.S_ISREG(found.st_mode):  # to open a pipe would take for ever
+                return None
+            sizes.append((found.st_size, found.st_mtime_ns))
         except OSError:
             sizes.append((-1, 0))
     return tuple(sizes) if max(sizes[0][0], sizes[1][0]) >= 0 else None
@@ -198,7 +201,8 @@ def _summarise(run_dir: Path, deadline: float) -> RunSummary:
 def read_note(run_dir: Path) -> str:
     """What a person noted of a run, "" if nothing."""
     try:
-        return (run_dir / NOTE_NAME).read_text(encoding="utf-8", errors="replace").strip()[:500]
+        with (run_dir / NOTE_NAME).open("rb") as file:
+            return file.read(_HEAD).decode("utf-8", "replace").strip()[:500]
     except OSError:
         return ""
 
@@ -206,7 +210,7 @@ def read_note(run_dir: Path) -> str:
 def read_verdict(run_dir: Path) -> str | None:
     """The verdict of ``diagnosis.json``, or None where there is none."""
     try:
-        verdict = json.loads((run_dir / "diagnosis.json").read_text(encoding="utf-8")).get("verdict")
+        verdict = read_json(run_dir / "diagnosis.json").get("verdict")
     except (OSError, ValueError, AttributeError):
         return None
     return verdict if isinstance(verdict, str) else None
