@@ -46,6 +46,17 @@ def read_toml(path: str | Path) -> dict[str, Any]:
     return parse_toml(read_text(path))
 
 
+def read_array(path: str | Path) -> Any:
+    """What an ``.npy`` file holds, no objects. Raises OSError, and ValueError: also for a shape that the file is too
+    short for, which NumPy would take memory for."""
+    import numpy as np  # not for those who only list runs
+
+    try:
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
+    except (OverflowError, EOFError) as error:
+        raise ValueError(f"no array ({error})") from None
+
+
 def parse_toml(text: str) -> dict[str, Any]:
     """What a TOML text says. Raises ValueError where it is none: also for a number of thousands of digits."""
     try:

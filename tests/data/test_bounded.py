@@ -7,9 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from data.bounded import MOST, read_json, read_text, read_toml
+from data.bounded import MOST, read_array, read_json, read_text, read_toml
 
 
 def test_what_is_sound_is_read(tmp_path: Path) -> None:
@@ -38,3 +39,23 @@ def test_nonsense_is_a_value_error(read: Callable[[Path], Any], text: str, tmp_p
     (tmp_path / "a").write_text(text)
     with pytest.raises(ValueError, match=r"."):
         read(tmp_path / "a")
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000,)", "(100000000000000000000,)", "(-5,)", "(11,)"])
+def test_an_array_that_is_shorter_than_it_says(shape: str, tmp_path: Path) -> None:
+    file = tmp_path / "a.npy"
+    np.save(file, np.arange(10.0))
+    assert read_array(file).tolist() == np.arange(10.0).tolist()
+    content = file.read_bytes()
+    file.write_bytes(content[:10] + content[10:128].replace(b"(10,)", shape.encode())[:118] + content[128:])
+    with pytest.raises(ValueError, match=r"."):
+        read_array(file)
+
+
+def test_an_array_of_objects_is_none(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([{}], object), allow_pickle=True)
+    with pytest.raises(ValueError, match=r"."):
+        read_array(tmp_path / "a.npy")
+    (tmp_path / "a.npy").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"."):
+        read_array(tmp_path / "a.npy")

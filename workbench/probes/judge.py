@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data.bounded import read_json
+from data.bounded import read_array, read_json
 from engine.events import EventReader, number
 from workbench.plateau.experiment import MARGIN
 from workbench.plateau.interval import Interval
@@ -120,8 +120,8 @@ def _known(event: dict[str, Any], key: str) -> float:
 
 def _load(path: Path) -> Floats | None:
     try:
-        return np.load(path, allow_pickle=False).astype(np.float64).reshape(-1)
-    except (OSError, ValueError, EOFError):
+        return np.asarray(read_array(path), np.float64).reshape(-1)
+    except (OSError, ValueError):
         return None
 
 

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from data.bounded import read_json
+from data.bounded import read_array, read_json
 from engine.config import Config, load
 from engine.schedule import learning_rate
 from workbench.errors import UserError
@@ -84,9 +82,9 @@ def visit(run_dir: Path) -> Site:
     except (OSError, ValueError):
         data = {}
     try:
-        counts = np.load(run_dir / "evals" / "heldout-tokens.npy", allow_pickle=False)
+        counts = read_array(run_dir / "evals" / "heldout-tokens.npy")
         evaluated = tuple(int(n) for n in counts.reshape(-1))
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError):
         evaluated = ()
     return Site(run_dir, config, checkpoints, data if isinstance(data, dict) else {}, evaluated)
 

@@ -137,6 +137,8 @@ def find_run(root: Path, text: str) -> Path:
         return root / (named or found)[0]
     if found:
         raise UserError(f"{text!r} is the beginning of {len(found)} runs: {', '.join(found[:4])} …: write one in full")
+    if not names:
+        raise UserError(f"no run {text!r} in {root}, nor any other; --runs DIR or $GPTBENCH_RUNS names another folder")
     near = suggest(text, names)
     raise UserError(
         f"no run {text!r} in {root}"
