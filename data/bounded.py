@@ -8,6 +8,7 @@ more memory than ``MOST`` allows.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import tomllib
@@ -24,13 +25,18 @@ def opened(path: str | Path) -> BinaryIO:
     return file
 
 
-def read_text(path: str | Path) -> str:
-    """The text of a file, UTF-8. Raises OSError, also for more than ``MOST`` bytes, and UnicodeDecodeError."""
+def read_bytes(path: str | Path) -> bytes:
+    """What a file holds. Raises OSError, also for more than ``MOST`` bytes."""
     with opened(path) as file:
         content = file.read(MOST + 1)
     if len(content) > MOST:
         raise OSError(errno.EFBIG, f"{os.strerror(errno.EFBIG)} (more than {MOST >> 20} MiB)", str(path))
-    return content.decode("utf-8")
+    return content
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a file, UTF-8. Raises OSError as ``read_bytes`` does, and UnicodeDecodeError."""
+    return read_bytes(path).decode("utf-8")
 
 
 def read_json(path: str | Path) -> Any:
@@ -47,13 +53,13 @@ def read_toml(path: str | Path) -> dict[str, Any]:
 
 
 def read_array(path: str | Path) -> Any:
-    """What an ``.npy`` file holds, no objects. Raises OSError, and ValueError: also for a shape that the file is too
-    short for, which NumPy would take memory for."""
+    """What an ``.npy`` file holds, no objects. Raises OSError as ``read_bytes`` does, and ValueError: also for a shape
+    that the file is too short for, which NumPy would take memory for."""
     import numpy as np  # not for those who only list runs
 
     try:
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OverflowError, EOFError) as error:
+        return np.lib.format.read_array(io.BytesIO(read_bytes(path)), allow_pickle=False)
+    except (OverflowError, MemoryError, EOFError) as error:
         raise ValueError(f"no array ({error})") from None
 
 

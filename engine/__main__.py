@@ -23,7 +23,6 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train the run of a directory, from its newest checkpoint if it has one")
     train.add_argument("run_dir", type=Path, help="directory that holds config.toml")
-    train.add_argument("--resume", action="store_true", help="accepted for clarity: a run always resumes by itself")
     sample = commands.add_parser("sample", help="write text with a run's model")
     sample.add_argument("run_dir", type=Path)
     sample.add_argument("--prompt", default="")
