@@ -159,10 +159,12 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
         except OverflowError:
             raise ConfigError(f"{key} must be a finite number") from None
     if hint is int and not isinstance(value, bool):
-        if isinstance(value, int):
-            return value
         if isinstance(value, float) and value.is_integer():
-            return int(value)
+            value = int(value)
+        if isinstance(value, int):
+            if abs(value) >= 1 << 53:  # beyond it floats, which events and figures hold, count no more
+                raise ConfigError(f"{key} must be a whole number below 2^53")
+            return value
     raise ConfigError(f"{key} must be {_type_name(hint)}, not {value!r}")
 
 
