@@ -1,23 +1,14 @@
-"""Whether the words of the training documents stand in an order that means something. Torch-free.
-
-Text says about 3.5 bits a word by the order of its words, in every language looked at (Montemurro & Zanette 2011,
-*Universal Entropy of Word Ordering Across Linguistic Families*). Counted here by the cheapest sign of it: the pairs of
-neighbours repeat more often than those of the same words in random order. Distinct pairs, as a share of those after the
-words of each document were shuffled: 0.5 to 0.9 for prose, documentation and code, 1 for scrambled words.
-"""
+"""Whether the words of the training documents stand in an order that means something; see ``data.word_order``."""
 
 from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+from collections.abc import Iterator
 
+import numpy as np
+
+from data import word_order
 from data.encoding import EncodingError, load
 from engine.corpus import Documents
-
-WORDS = 30_000  # looked at
-LONGEST = 2_000  # words of one document
-SHORTEST = 20
-FEWEST = 5_000  # below which nothing is said: chance moves the share by a hundredth
 
 
 def distinct_pairs(documents: Documents, encoding: str) -> float | None:
@@ -26,22 +17,10 @@ def distinct_pairs(documents: Documents, encoding: str) -> float | None:
         decode = load(encoding).decode_bytes
     except EncodingError:
         return None
-    rng = np.random.default_rng(0)
-    known: dict[bytes, int] = {}
-    own: list[npt.NDArray[np.int64]] = []
-    shuffled: list[npt.NDArray[np.int64]] = []
-    total = 0
-    for document in rng.permutation(len(documents)):
-        tokens = documents.read(int(document), 0, min(int(documents.lengths[document]) - 1, 4 * LONGEST))
-        words = decode(tokens.tolist()).split()[:LONGEST]
-        if len(words) < SHORTEST:
-            continue
-        ids = np.array([known.setdefault(word, len(known)) for word in words], np.int64)
-        for pairs, order in ((own, ids), (shuffled, rng.permutation(ids))):
-            pairs.append(order[:-1] << 32 | order[1:])
-        total += len(words)
-        if total >= WORDS:
-            break
-    if total < FEWEST:
-        return None
-    return float(len(np.unique(np.concatenate(own))) / len(np.unique(np.concatenate(shuffled))))
+
+    def texts() -> Iterator[bytes]:
+        for document in np.random.default_rng(0).permutation(len(documents)):
+            end = min(int(documents.lengths[document]) - 1, 4 * word_order.LONGEST)
+            yield decode(documents.read(int(document), 0, end).tolist())
+
+    return word_order.distinct_pairs(texts())

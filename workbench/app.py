@@ -25,7 +25,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.worker import get_current_worker
 
-from workbench import remember
+from workbench import memory, remember
 from workbench.screens.base import WorkbenchScreen
 from workbench.screens.keys import EVERYWHERE, MODES, bindings
 from workbench.screens.lookout import Lookout, Told
@@ -69,6 +69,7 @@ class GptbenchApp(TellingApp):
         # Read once, by App's own __init__: the screen that is painted first.
         self.DEFAULT_MODE = "run" if open_run else "data" if data_paths or demo else "runs"  # type: ignore[misc]
         super().__init__()
+        memory.keep_little()
         self.runs_root = runs_root
         self.run_dir = open_run
         self.data_paths = list(data_paths or [])

@@ -159,12 +159,14 @@ def _frame(width: int, height: int, x: Axis, y: Axis, marks: tuple[tuple[float, 
     figure._build_matrix()
     matrix = figure.monitor.matrix
     rows = []
+    same: dict[tuple[str, RGB | None], tuple[str, RGB | None]] = {}  # a frame that is kept holds equal cells once
     for characters, colours in zip(matrix.marker[::-1], matrix.fullground[::-1], strict=True):
         row = []
         for cell, colour in zip(characters, colours, strict=True):
             rgb = colour if isinstance(colour, tuple) else None
             # A mark is quieter than an axis.
-            row.append(("┊" if cell == "│" and rgb is not None else cell, rgb))
+            one = ("┊" if cell == "│" and rgb is not None else cell, rgb)
+            row.append(same.setdefault(one, one))
         rows.append(tuple(row))
     return tuple(rows)
 

@@ -103,6 +103,14 @@ def test_folding_keeps_extremes_means_and_the_newest_row(values: list[float], si
         np.testing.assert_allclose(columns["loss"].mean(), finite.mean(), atol=1e-9)
 
 
+def test_a_folded_table_has_room_for_no_more_than_its_rows() -> None:
+    table = Folded(("step", "loss"), ("loss",), (), max_rows=1000)
+    for first in range(0, 5000, 300):
+        table.extend(np.stack([np.arange(first, first + 300), np.ones(300)]))
+        assert len(table) < 1000 and table._data.shape[1] <= 1000
+    assert table.last("step") == 5099
+
+
 def test_a_folded_table_is_cut_and_goes_on() -> None:
     columns = Folded(("step", "loss"), ("loss",), ("loss",), max_rows=8)
     for n in range(1, 101):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gc
 import math
 import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +22,7 @@ from workbench.app import GptbenchApp
 from workbench.runs.follow import Follower
 from workbench.runs.history import History
 from workbench.screens import run as run_screen
-from workbench.screens.feed import FigureDrawn, MachineSeen, RunFeed
+from workbench.screens.feed import Evaluated, FigureDrawn, MachineSeen, RunFeed
 from workbench.screens.figures import Request
 from workbench.screens.messages import StatusChanged
 from workbench.widgets.plateau_pane import PlateauPane
@@ -169,10 +172,7 @@ async def test_gauges_of_as_many_lines_need_no_layout(here: Path, until: Wait) -
         assert not laid_out
 
 
-async def test_an_explained_run_leaves_no_copy_of_its_history(
-    here: Path, until: Wait, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(run_screen, "EXPLAIN_EVERY", 0.0)
+async def test_an_explained_run_leaves_no_copy_of_its_history(here: Path, until: Wait) -> None:
     run_dir = make_run(here / "runs", steps=300)
     app = GptbenchApp(here / "runs", open_run=run_dir, clock=lambda: NOW)
     async with app.run_test(size=(120, 36)) as pilot:
@@ -191,6 +191,58 @@ async def test_an_explained_run_leaves_no_copy_of_its_history(
         assert screen.feed is not None
         copies = [one for one in gc.get_objects() if type(one) is History and one.step >= 301]
         assert len(copies) == 1  # the feed's own
+
+
+def test_evaluations_in_quick_succession_are_copied_once_and_when_asked_for(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, steps=100)
+    told: list[int] = []
+
+    def post(message: Message) -> None:
+        if isinstance(message, Evaluated):
+            told.append(message.history[0].step)
+
+    feed = RunFeed(run_dir, post, 0.001, lambda: NOW)
+    rounds = 0
+
+    def look() -> bool:
+        nonlocal rounds
+        rounds += 1
+        if 10 < rounds < 16:
+            writer = EventWriter(run_dir)
+            writer.write("eval", step=100 + rounds, split="heldout", loss=2.0, se=0.01, documents=3, tokens=5)
+            writer.close()
+        elif rounds == 30:
+            feed.explain()
+        return rounds > 40
+
+    feed.loop(look)
+    assert told == [100, 115]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc alone")
+def test_tables_that_are_freed_between_others_go_back_to_the_system() -> None:
+    script = """
+import numpy as np
+from workbench import memory
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096
+
+def tables():
+    np.ones(3 << 20)  # 24 MiB: from now on glibc by itself would keep what is smaller
+    large, small = [], []
+    for _ in range(8):
+        large.append(np.ones(1 << 19))
+        small.append(np.ones(1 << 10))
+    return small
+
+memory.keep_little()
+before = resident()
+kept = tables()
+print(resident() - before)
+"""
+    left = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout
+    assert int(left) < 8 << 20  # of 32 MiB
 
 
 def test_who_comes_back_is_told_the_state_at_once(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ Overriding: block_size = 256
 Overriding: learning_rate = 0.001
 Overriding: max_iters = 40
 tokens per iteration will be: 2,048
+defaulting to vocab_size of GPT-2 to 50304 (50257 rounded up for efficiency)
 number of parameters: 10.65M
 step 0: train loss 10.8107, val loss 10.8100
 iter 0: loss 10.8627, time 24550.20ms, mfu -100.00%
@@ -44,6 +45,7 @@ def test_nanogpt_log_of_a_real_run_is_read_to_its_last_step(shared: Path) -> Non
     assert history.stop is not None and history.stop["reason"] == "finished"
     facts = facts_of_log(reader.facts, history)
     assert facts.number("parameters") == 123_590_000 and facts.source("parameters") == "log line 18"
+    assert facts.number("vocab_size") == 50_304
     assert facts.number("tokens_seen") == 660 * 65_536 and facts.source("tokens_seen").startswith("derived")
     assert facts.number("max_steps") == 660 and facts.text("sampling") == "with_replacement"
     assert facts["unique_tokens"] is None and facts["epochs"] is None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,9 @@ from engine.plan import parameter_count
 from engine.presets import PRESETS
 from engine.schedule import learning_rate
 from tests.workbench.synthetic import Run, config, explain, history, losses
+from workbench.export.markdown import summary
 from workbench.plateau import series, stability
+from workbench.plateau.advice import brief
 from workbench.plateau.cause import all_causes
 from workbench.plateau.diagnose import Diagnosis, diagnose
 from workbench.plateau.evidence import Gap
@@ -25,6 +29,7 @@ from workbench.plateau.report import report_lines
 from workbench.runs.facts import Fact, Facts, facts_of_log
 from workbench.runs.history import STEP_FIELDS, History
 from workbench.runs.importers.read import LogReader, read_history
+from workbench.widgets.plateau_pane import lines
 
 IDS = {
     "data_repetition", "duplicates", "capacity", "token_limited", "lr_too_high", "lr_too_low", "lr_decayed_early",
@@ -154,8 +159,8 @@ def test_rate_and_batch_are_tied_until_the_noise_scale_is_measured() -> None:
     assert tied["lr_too_high"].tied_with == ("batch_too_small",)
     assert tied["lr_too_high"].probability == tied["batch_too_small"].probability < 0.5
     assert "gradient noise scale" in " ".join(tied["batch_too_small"].assessment.missing)
-    lines = "\n".join(report_lines(explain(replace(run, lr=6e-3)), history(run)))
-    assert "tied with" in lines
+    printed = "\n".join(report_lines(explain(replace(run, lr=6e-3)), history(run)))
+    assert "tied with" in printed
     measured = explain(replace(run, noise_scale=3e6))
     assert p(measured, "batch_too_small") > 0.5 > p(measured, "lr_too_high")
     enough = explain(replace(run, noise_scale=2e4))
@@ -342,12 +347,28 @@ def test_dead_gradients() -> None:
     assert p(explain(Run()), "dead_gradients") < 0.02
 
 
+@pytest.mark.parametrize("run", [REPEATED, Run(), Run(until=0.6)])
+def test_an_advice_is_given_in_full_once(run: Run) -> None:
+    d, made = explain(run), history(run)
+    line = d.decision["line"]
+    texts = {
+        "report": " ".join(" ".join(report_lines(d, made)).split()),
+        "summary": re.sub(r"\\", "", html.unescape(" ".join(summary(made, d.evidence.facts, d).split()))),
+        "pane": " ".join(" ".join(row.plain for row in lines(d.to_dict(), 70)).split()),
+    }
+    assert {name: text.count(line) for name, text in texts.items()} == dict.fromkeys(texts, 1)
+    assert d.standing in d.tldr and d.tldr not in texts["pane"]
+    assert (brief(line) in d.tldr) and (line not in d.tldr or brief(line) == line.removesuffix("."))
+    if run is REPEATED:
+        assert "as decided" in texts["pane"] and "As decided, against data_repetition" in texts["report"]
+
+
 def test_several_causes_are_ordered_with_a_reason() -> None:
     both = explain(replace(REPEATED, heldout_shift=0.0, facts={"val_leaked": 120}))
     assert {c.id for c in both.to_fix} >= {"data_repetition", "val_leaked"}
     assert both.to_fix[0].id == "val_leaked" and "no gain of another fix can be seen" in both.why_first
-    lines = report_lines(both, history(REPEATED))
-    assert any(line.startswith("Fix first: ") for line in lines) and all(len(line) <= 80 for line in lines)
+    printed = report_lines(both, history(REPEATED))
+    assert any(line.startswith("Fix first: ") for line in printed) and all(len(line) <= 80 for line in printed)
     assert both.to_dict()["fix_first"]["order"][0] == "val_leaked"
     assert explain(Run()).why_first == ""
 
@@ -398,3 +419,65 @@ def test_spikes_and_lost_steps_of_a_thinned_history_are_seen(steps: int) -> None
     )  # a point of the curve is a block of steps
     assert found.lost == 2
     assert found.norm_tail is not None and 30 < found.norm_tail < 45  # as without thinning
+
+
+def test_a_rate_that_stands_idle_is_seen_through_any_noise() -> None:
+    idle = Run(decay=0.3, floor=0.001, stuck=0.32, noise=0.08)
+    assert explain(idle).verdict.name != "plateau" and p(explain(idle), "lr_decayed_early") > 0.5
+    assert p(explain(replace(idle, floor=0.1, stuck=None)), "lr_decayed_early") < 0.5  # a tenth still moves it
+
+
+def test_text_learnt_far_better_than_held_out_text_needs_no_count_of_the_data() -> None:
+    def apart(nats: float) -> Diagnosis:
+        return explain(Run(hidden=True, untrained=True, heldout_extra=lambda share: nats * share))
+
+    assert apart(1.5).causes[0].id == "data_repetition" and apart(1.5).causes[0].probability > 0.5
+    assert not apart(0.3).probable
+
+
+def test_a_gap_that_grows_over_text_read_once_is_a_shift() -> None:
+    run = Run(heldout_extra=lambda share: 2 * share, unique=1e10)
+    assert explain(run).causes[0].id == "val_shift" and explain(run).causes[0].probability > 0.5
+    assert p(explain(replace(run, heldout_extra=lambda share: 0.4 * share)), "val_shift") < 0.5
+
+
+def test_a_gap_that_two_documents_explain_is_a_tiny_held_out_set() -> None:
+    d = explain(Run(heldout_shift=0.9, unique=1e10, facts={"val_documents": 2, "val_tokens": 1500}, noise=0.02))
+    assert d.causes[0].id == "val_tiny" and d.causes[0].probability > 0.5 and p(d, "val_shift") < 0.5
+    many = explain(Run(heldout_shift=0.9, unique=1e10, facts={"val_documents": 900}, noise=0.02))
+    assert many.causes[0].id == "val_shift" and many.causes[0].probability > 0.5
+
+
+def test_frequencies_and_no_more_are_tokens_without_order() -> None:
+    run = Run(12e6, 16384, 1000, lr=1.5e-3, untrained=True, noise=0.005, evals=20)
+    stuck = _level(run, 6.7)
+    assert stuck.causes[0].id == "data_broken" and stuck.causes[0].probability > 0.5
+    assert p(_level(replace(run, noise=0.08), 6.7), "data_broken") < 0.5  # windows of text would scatter so
+
+
+def test_a_loss_below_the_frequencies_of_tokens_within_a_hundred_steps() -> None:
+    def made(level: float) -> Diagnosis:
+        history, facts = History(), Facts({"tokens_per_step": Fact(8192, "given")})
+        for step in range(0, 1001, 2):
+            loss = level + (10.8 - level) * math.exp(-step / 20) - 0.1 * math.log1p(step / 100)
+            history.apply({"event": "step", "step": step, "loss": loss})
+            if step % 50 == 0:
+                history.apply({"event": "eval", "step": step, "split": "heldout", "loss": loss})
+        return diagnose(history, facts)
+
+    assert made(3.4).causes[0].id == "data_broken" and made(3.4).causes[0].probability > 0.5
+    assert p(made(6.5), "data_broken") < 0.2
+
+
+def test_blocks_with_hundreds_of_tokens_a_parameter() -> None:
+    run = Run(0.8e6, 16384, 1000, lr=2e-3, untrained=True, evals=20, saturating=True,
+              facts={"n_layer": 1, "n_embd": 16, "unique_tokens": 4e7})  # fmt: skip
+    assert explain(run).causes[0].id == "capacity" and p(explain(run), "capacity") > 0.5
+    wide = replace(run, parameters=4e6, facts=run.facts | {"n_layer": 6, "n_embd": 128})
+    assert p(explain(wide), "capacity") < 0.5
+
+
+def test_few_steps_of_a_huge_batch() -> None:
+    run = Run(12e6, 24 * 16384, 41, lr=2e-3, untrained=True, evals=20)
+    assert p(explain(run), "batch_too_large") > 0.5
+    assert p(explain(replace(run, tokens_per_step=16384, steps=1000)), "batch_too_large") < 0.1

@@ -66,9 +66,9 @@ def test_records_of_another_machine_are_added_and_none_is_changed(tmp_path: Path
         return {"plant": {"name": name, "split": split}, "loss": loss}
 
     here, there = tmp_path / "here", tmp_path / "there"
-    record._save("cuda", [line("a", plan.DEV, 1.0), line("h", plan.HELDOUT, 2.0)], here)
+    record.save("cuda", [line("a", plan.DEV, 1.0), line("h", plan.HELDOUT, 2.0)], here)
     before = json.loads((here / record.MANIFEST).read_text())
-    record._save("cuda", [line("a", plan.DEV, 9.0), line("b", plan.DEV, 3.0)], there)
+    record.save("cuda", [line("a", plan.DEV, 9.0), line("b", plan.DEV, 3.0)], there)
     record.merge(there, here)
     assert {v["plant"]["name"]: v["loss"] for v in record.read(here, "cuda")} == {"a": 1.0, "b": 3.0, "h": 2.0}
     after = json.loads((here / record.MANIFEST).read_text())

@@ -226,6 +226,12 @@ def test_charts_built_in_several_threads_do_not_mix() -> None:
     assert [together[seed] for seed in range(6)] == alone
 
 
+def test_a_frame_that_is_kept_holds_equal_cells_once() -> None:
+    axis = axes.Axis.of((0.0, 100.0), [], False, 0.0)
+    cells = [cell for row in plot._frame(120, 30, axis, axis, ((50.0, plot.GREY),)) for cell in row]
+    assert len({id(cell) for cell in cells}) == len(set(cells)) < len(cells)
+
+
 @pytest.mark.parametrize("height", range(5, 12))
 def test_two_ticks_never_share_a_line_of_the_y_axis(height: int) -> None:
     """Of two that meet, plotext shows one or the other, from process to process."""

@@ -12,7 +12,7 @@ from tests.workbench.conftest import Wait
 from tests.workbench.test_plateau import SEED, explain
 from workbench.app import GptbenchApp
 from workbench.commands import why
-from workbench.widgets.plateau_pane import PlateauPane, lines
+from workbench.widgets.plateau_pane import PlateauPane, lines, verdict_line
 from workbench.widgets.run_header import RunHeader
 
 
@@ -48,8 +48,10 @@ def test_the_pane_holds_the_whole_report_of_the_seed(shared: Path, width: int) -
     plain = [line.plain for line in lines(d.to_dict(), width)]
     shown = " ".join(" ".join(plain).split())
     assert all(len(line) <= width for line in plain)
-    parts = ["Still improving", "their ends cannot be told apart", "best lever", f"{d.causes[0].probability:.0%}",
-             "at equal compute", "no honest order", "for more compute", "evidence", "what would be needed"]  # fmt: skip
+    parts = ["still falling", "expected of this size", "their ends cannot be told apart", "best lever",
+             f"{d.causes[0].probability:.0%}", "at equal compute",
+             "no honest order", "for more compute", "evidence", "what would be needed"]  # fmt: skip
     assert [part for part in parts if part not in shown] == []
     assert [shown.index(part) for part in parts] == sorted(shown.index(part) for part in parts)
     assert "14500 3.5696" in shown and "lowest so far" in shown
+    assert verdict_line(d.to_dict()).plain.startswith("Still improving at 3.570, at the loss expected")

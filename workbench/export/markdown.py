@@ -17,7 +17,7 @@ from workbench.export.figures import Figure, figures
 from workbench.plateau import advice
 from workbench.plateau.diagnose import Diagnosis, RankedCause
 from workbench.plateau.interval import Interval
-from workbench.plateau.report import bar, expected, level_known
+from workbench.plateau.report import bar, expected, fix_of, level_known
 from workbench.plateau.table import evidence_rows
 from workbench.plateau.verdict import DIVERGING
 from workbench.runs.facts import Fact, Facts
@@ -172,7 +172,7 @@ def _advice(d: Diagnosis) -> Iterator[str]:
         yield f"Fix first: {escape(d.why_first)}."
         yield ""
     for number, cause in enumerate(d.to_fix, start=1):
-        yield f"{number}. {escape(cause.assessment.fix)} {_gain(cause.assessment.gain)}"
+        yield f"{number}. {escape(fix_of(d, cause))} {_gain(cause.assessment.gain)}"
         if cause.fix_command:
             yield f"   {_code(cause.fix_command)}"
     if d.probable:

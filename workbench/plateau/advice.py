@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 EQUAL, MORE = "At equal compute", "For more compute"
+NO_FIGURE = "no figure for any lever"
 TIED = "no honest order between these: their intervals overlap"
 _AT_EQUAL_COMPUTE = {"larger_model": ", on a third of the tokens", "more_tokens": ", with half the parameters"}
 
@@ -18,11 +20,20 @@ def choices(decision: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
             text = f"loss {loss}, {choice['steps']:,.0f} steps{_hours(choice, decision)}"
             yield lead, text, choice.get("command") or ""
     best = decision.get("best_lever") or {}
-    if not best.get("text"):
-        return
     loss, tied = interval(best.get("final_loss"), 3), best.get("tied_with")
-    text = f"loss {loss}{_hours(best, decision)}: {best['text']}" if loss else best["text"]
+    if not best.get("text") or best["text"] == NO_FIGURE:
+        return
+    if best["text"] == decision.get("line"):  # said already: what it comes to is new
+        if loss:
+            yield "with that", f"loss {loss}{_hours(best, decision)}", best.get("command") or ""
+        return
+    text = f"loss {loss}{_hours(best, decision)}: {brief(best['text'])}" if loss else best["text"]
     yield "best lever", text + (f"; tied with {', '.join(tied)}" if tied else ""), best.get("command") or ""
+
+
+def brief(text: str) -> str:
+    """The beginning of an advice that can be done, without how and why, and without its full stop."""
+    return re.split(r"[:;] | \(", text, maxsplit=1)[0].removesuffix(".")
 
 
 def levers(found: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, list[str], bool]]:

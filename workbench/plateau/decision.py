@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.schedule import learning_rate
 from workbench.plateau import rate
+from workbench.plateau.advice import NO_FIGURE
 from workbench.plateau.cause import Action
 from workbench.plateau.evidence import Evidence, annealing_left
 from workbench.plateau.interval import Interval, as_dict
@@ -220,12 +221,7 @@ def _accept(
     if e.ended:
         if can_cool_down(e) or e.above:
             return None
-        expected = e.level.loss
-        if expected is None or not e.main_is_heldout:
-            held = "no metric at hand shows that anything held it back"
-            return f"{lead}the plan is done at {e.loss:.3f}, and {held}."
-        side = "within" if e.loss >= expected.low else "below"
-        return f"{lead}the plan is done at {e.loss:.3f}, {side} what this size and these tokens give."
+        return f"{lead}the plan is done, what would go lower is another run, and nothing is left to undo."
     ends = [end for end in (go_on, now) if end is not None]
     if ends and all(e.loss - end.mid < WORTH for end in ends):
         most = max(e.loss - end.low for end in ends)
@@ -252,7 +248,7 @@ def _best(
     gains = [(v, beyond if v.id == "anneal_to_zero" and beyond is not None else v.compared) for v in levers]
     paying = sorted(((v, g) for v, g in gains if g is not None and g.mid > WORTH), key=lambda pair: -pair[1].mid)
     if not paying:
-        text = "none pays at equal compute" if any(v.compared for v in levers) else "no figure for any lever"
+        text = "none pays at equal compute" if any(v.compared for v in levers) else NO_FIGURE
         return _lever(None, text, None, None, None, [], Action("none"))
     lever, gain = paying[0]
     steps = planned or float(e.step)
@@ -297,9 +293,9 @@ def _line(
             f"Cool down from here: the plan is done, and its rate was never annealed (worth {annealing_left(e, 0.0)})."
         )
     if e.ended and not e.above and verdict.name == NOT_ENOUGH:
-        return "The plan is done, and too little was evaluated on the way to judge its end: set eval.every lower."
+        return "Evaluate more often next time: too little was evaluated to tell how this run ended (eval.every)."
     if e.ended:
-        return "The plan is done, above what size and tokens should give: see the causes, and whether the facts hold."
+        return "Find out why it ended as it did: see the causes, and whether the facts hold."
     if verdict.name == NOT_ENOUGH:
         return "Go on, and look again: what there is does not tell a plateau from progress."
     if apart is None or not left or not cooldown:

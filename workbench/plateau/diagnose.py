@@ -18,7 +18,7 @@ from workbench.plateau.interval import as_dict
 from workbench.plateau.levers import Lever
 from workbench.plateau.order import RankedCause
 from workbench.plateau.table import evidence_rows
-from workbench.plateau.tldr import tldr
+from workbench.plateau.tldr import standing, tldr
 from workbench.plateau.unknown import missing_facts
 from workbench.plateau.verdict import Verdict, judge
 from workbench.runs import anchors
@@ -41,6 +41,7 @@ class Diagnosis:
     decision: dict[str, Any]
     evidence: Evidence
     missing: dict[str, str] = field(default_factory=dict)
+    standing: str = ""
     tldr: str = ""
 
     @property
@@ -81,6 +82,7 @@ class Diagnosis:
                 "loss": e.loss,
                 "missing": [{"fact": k, "would_change": v} for k, v in self.missing.items()],
                 "facts": e.facts.to_dict(),
+                "standing": self.standing,
                 "tldr": self.tldr,
             }
         )  # fmt: skip
@@ -111,6 +113,7 @@ def diagnose(history: History, facts: Facts, run_dir: Path | None = None, beside
         choice["command"] = None if told else plans.fix_command(choice["action"]) or None
         choice["action"] = choice["action"].to_dict()
     diagnosis = Diagnosis(verdict, ranked, found, decision, e, missing_facts(e))
+    diagnosis = replace(diagnosis, standing=standing(diagnosis))
     return replace(diagnosis, tldr=tldr(diagnosis))
 
 

@@ -16,6 +16,7 @@ from workbench.runs.anchors import Anchor
 from workbench.runs.facts import Facts
 from workbench.runs.history import History
 
+DOCUMENT_SD, DOCUMENT_TOKENS = 0.45, 1000  # of web text: spread of a document's loss, nats; a usual length
 BESIDE = "training loss beside it"  # told at the evaluations alone, with dropout on or off
 AT_FIRST = 0.2  # of a gap: 0.34 of it under a shift, 0.07 under 30 epochs, when a third of the fall was made
 
@@ -164,6 +165,8 @@ def gather(history: History, facts: Facts, run_dir: Path | None = None, anchors:
     lr = rate.read_rate(history, facts)
     warm = _warm(facts, lr, history)
     noise = trend.measure_noise(main, documents, warm)
+    if noise.level_se is None and main_is_heldout:
+        noise = replace(noise, level_se=_level_se(facts))
     tokens = facts.number("tokens_seen")
     slope = _recent(main, documents, noise, warm, lr, law.healthy_slope(tokens))
 
@@ -192,6 +195,14 @@ def gather(history: History, facts: Facts, run_dir: Path | None = None, anchors:
         signals=signals.measure(history, facts, main, train, lr, warm),
         shuffling=shuffling.measure(train, series.evaluations(history.seen), warm),
     )
+
+
+def _level_se(facts: Facts) -> float | None:
+    """Standard error of the held-out level over its choice of documents, of a log that says how many there are."""
+    documents, tokens = facts.number("val_documents"), facts.number("val_tokens")
+    if documents is None and tokens is not None:
+        documents = tokens / DOCUMENT_TOKENS
+    return None if documents is None else DOCUMENT_SD / math.sqrt(max(documents, 1.0))
 
 
 def _stability(history: History, main: Curve, train: Curve, warm: float, main_is_heldout: bool) -> stability.Stability:

@@ -160,11 +160,17 @@ def _advice(d: Diagnosis, width: int) -> Iterator[str]:
     if d.why_first:
         yield from wrap("Fix first: ", f"{d.why_first}.", width)
     for number, cause in enumerate(d.to_fix, start=1):
-        yield from wrap(f"  {number}. ", f"{cause.assessment.fix} {_gain(cause.assessment.gain)}", width)
+        yield from wrap(f"  {number}. ", f"{fix_of(d, cause)} {_gain(cause.assessment.gain)}", width)
         if cause.fix_command:
             yield from command(cause.fix_command, width)
     if d.verdict.name != DIVERGING:
         yield from _levers(d, width)
+
+
+def fix_of(d: Diagnosis, cause: RankedCause) -> str:
+    """What undoes a cause; of the one that the decision is about, that it stands there."""
+    fix = cause.assessment.fix
+    return f"As decided, against {cause.id}:" if fix == d.decision["line"] else fix
 
 
 def _levers(d: Diagnosis, width: int) -> Iterator[str]:

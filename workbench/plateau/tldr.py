@@ -1,10 +1,11 @@
-"""The one line to remember of a diagnosis."""
+"""How a run stands, in one line, and the line to remember of its diagnosis: that, and what to do."""
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
 
+from workbench.plateau.advice import brief
 from workbench.plateau.verdict import DIVERGING, FINISHED, IMPROVING, NOT_ENOUGH, OVERFITTING
 
 if TYPE_CHECKING:
@@ -20,15 +21,20 @@ _LEADS = {
 
 
 def tldr(d: Diagnosis) -> str:
-    """Verdict, cause and fix; of a healthy run, how it stands to what is expected of it."""
+    """How the run stands, and what the decision is, without its reasons."""
+    return f"{d.standing} {brief(d.decision['line'])}."
+
+
+def standing(d: Diagnosis) -> str:
+    """Verdict, and cause with its worth; of a healthy run, how it stands to what is expected of it."""
     e, name = d.evidence, d.verdict.name
     lead = _LEADS.get(name, "Flat")
     at = f" at {e.loss:.3f}" if math.isfinite(e.loss) else ""
     if d.probable:
         first = d.to_fix[0]
         gain = first.assessment.gain
-        worth = f" Worth {gain.low:.2f} to {gain.high:.2f} nats." if gain is not None else ""
-        return f"{lead}{at}: {first.title[0].lower()}{first.title[1:]}. {first.assessment.fix}{worth}"
+        worth = f", worth {gain.low:.2f} to {gain.high:.2f} nats" if gain is not None else ""
+        return f"{lead}{at}: {first.title[0].lower()}{first.title[1:]}{worth}."
     if name in (IMPROVING, FINISHED):
         return f"{lead}{at}{_beside_expected(d)}{_trusted(d)}"
     if name == NOT_ENOUGH:

@@ -57,11 +57,14 @@ class Columns:
     def _write(self, rows: FloatArray) -> None:
         end = self._rows + rows.shape[1]
         if end > self._data.shape[1]:
-            grown = np.empty((len(self._data), max(end, self._data.shape[1] * 2)), dtype=np.float64)
+            grown = np.empty((len(self._data), max(end, self._room())), dtype=np.float64)
             grown[:, : self._rows] = self._data[:, : self._rows]
             self._data = grown
         self._data[:, self._rows : end] = rows
         self._rows = end
+
+    def _room(self) -> int:
+        return 2 * self._data.shape[1]
 
 
 class Folded(Columns):
@@ -120,6 +123,9 @@ class Folded(Columns):
         if self._pending.shape[1]:
             return float(self._pending[self._index[name], -1])
         return super().last(name)
+
+    def _room(self) -> int:
+        return min(super()._room(), self._max_rows)
 
     def _reduced(self, rows: FloatArray, size: int) -> FloatArray:
         if size == 1:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 from pathlib import Path
 
 from data.bounded import opened
 from engine.events import EventReader
+from workbench import memory
 from workbench.runs import cached, facts
 from workbench.runs.glance import Glance, glance
 from workbench.runs.history import History
@@ -92,7 +92,7 @@ class Follower:
         if self._reader.offset - self._kept >= cached.WORTH:
             self._kept = self._reader.offset
             cached.save(self._reader.path, self.history, self._kept)
-            give_back()
+            memory.give_back()
 
     def _read_blocks(self, max_bytes: int | None) -> bool:
         """Read whole blocks while there is much to read; True if any was read."""
@@ -130,13 +130,6 @@ class Follower:
                 return file.read(_LOG_TAIL).decode("utf-8", "replace").splitlines()[-lines:]
         except OSError:  # there is none, or something else lies in its place
             return []
-
-
-def give_back() -> None:
-    """Let the C library return what reading and drawing left behind: half of the memory of a first reading, and 30 MiB
-    for each picture of a run of a million steps, in some milliseconds. Elsewhere nothing."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def read_whole(run_dir: Path) -> History:

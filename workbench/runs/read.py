@@ -81,10 +81,12 @@ def given_facts(
     """
     given: list[tuple[str, Fact]] = []
     if data:
+        from data import word_order
         from data.catalogue import Catalogue  # DuckDB: not for those who count nothing
         from data.statistics import statistics
 
-        counted = statistics(Catalogue(list(data)))
+        catalogue = Catalogue(list(data))
+        counted = statistics(catalogue)
         if counted.errors:
             first = counted.errors[0]
             raise UserError(f"--data {first.file}: {first.error}; its tokens would be missing from the count")
@@ -97,6 +99,8 @@ def given_facts(
         ]
         if counted.effective_tokens is not None:
             given.append(("effective_unique_tokens", Fact(counted.effective_tokens, source)))
+        if (pairs := word_order.of_shards(catalogue)) is not None:
+            given.append(("distinct_pairs", Fact(pairs, "documents drawn from the shards of --data")))
     if unique_tokens is not None:
         key, stated = parse_fact(f"unique_tokens={unique_tokens!r}", "given by --unique-tokens")
         given.append((key, stated))

@@ -17,7 +17,7 @@ from typing import Any
 from textual.message import Message
 
 from workbench.plot import Limits, Row
-from workbench.runs.follow import Follower, give_back
+from workbench.runs.follow import Follower
 from workbench.runs.glance import Glance
 from workbench.runs.history import History
 from workbench.runs.launch import LOG_NAME
@@ -30,11 +30,11 @@ from workbench.widgets.run_header import RunStatus
 from workbench.widgets.system_pane import Gauge
 
 _BYTES = 8 << 20  # read between two looks at what else there is to do
+EXPLAIN_EVERY = 4.0  # seconds between two explanations, at least, unless one is asked for
 _LOG_LINES = 500
 _SAMPLES = 60
 _PATIENCE = 0.7  # seconds between two pictures of a run that is still being read
 _ASK = 1.0  # seconds: a thread that is not told to end would keep a closed workbench from ending
-_LONG, _GIVE_BACK = 1 << 14, 5.0  # steps of a run whose pictures take memory; seconds until it is given back
 _SILENT = 2.0  # seconds, at most, between looks at what changes though no event tells of it: death, a full disk
 
 
@@ -87,7 +87,7 @@ class MachineSeen(Message):
 
 @dataclass
 class Evaluated(Message):
-    """There is something new to explain; the history is the receiver's own copy.
+    """There is something new to explain, now: no copy waits. The history is the receiver's own copy.
 
     Whoever explains it empties the list: Textual keeps the newest workers that ended, and with them what they were
     given, 20 MiB for a run of a million steps.
@@ -139,7 +139,7 @@ class RunFeed(Background):
         self._log: tuple[int, int] | None = None
         self._gauges: tuple[Gauge, ...] = ()
         self._sampled: list[dict[str, Any]] = []
-        self._explained = (-1, "")
+        self._explained, self._explained_at = (-1, ""), -EXPLAIN_EVERY
         self._probing = ""
         self._probed = False  # a probe was seen at work
         self._reported = -_PATIENCE
@@ -158,7 +158,7 @@ class RunFeed(Background):
         self._wake.set()
 
     def explain(self) -> None:
-        """Post ``Evaluated`` even though no evaluation is new."""
+        """Post ``Evaluated`` now, even though no evaluation is new."""
         self._explain = True
         self._wake.set()
 
@@ -171,7 +171,7 @@ class RunFeed(Background):
     def loop(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Follow until ``end``, or until ``cancelled`` says yes (asked at least once a second)."""
         follower = Follower(self.run_dir)
-        look, left, given_back = follower.glance(), False, time.monotonic()
+        look = follower.glance()
         if look is not None:
             self._report(follower, look)
         while not (self._ended or cancelled()):
@@ -180,10 +180,6 @@ class RunFeed(Background):
                 more = follower.poll(_BYTES)
                 look = look if more else None
                 self._report(follower, look, caught_up=not more)
-                left = left or (more and len(follower.history.steps) >= _LONG)
-                if left and time.monotonic() > given_back + _GIVE_BACK:
-                    left, given_back = False, time.monotonic()
-                    give_back()
             if not more:
                 self._wake.wait(_ASK if self._paused else min(_ASK, self.interval))
             self._wake.clear()
@@ -214,8 +210,9 @@ class RunFeed(Background):
             self._found.append(Sampled(self.run_dir, newest))
         self._look_at_probe()
         evaluations = (sum(len(columns) for columns in history.evals.values()), self._state)
-        if caught_up and (self._explain or (evaluations != self._explained and evaluations[0])):
-            self._explained, self._explain = evaluations, False
+        new, late = evaluations != self._explained and evaluations[0], self._explained_at + EXPLAIN_EVERY
+        if caught_up and (self._explain or (new and self._reported >= late)):
+            self._explained, self._explained_at, self._explain = evaluations, self._reported, False
             self._found.append(Evaluated(self.run_dir, [snapshot(history)]))
         self._post_found()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,6 @@ from workbench.widgets.samples_pane import SamplesPane
 from workbench.widgets.sheet import Sheet
 from workbench.widgets.system_pane import SystemPane
 
-EXPLAIN_EVERY = 4.0  # seconds between two diagnoses, at least
 _TALL = 44  # lines
 _TOO_EARLY = "why: not enough evidence yet"
 _READING = "why: the run is being read; what is shown is a sample of its steps"
@@ -46,8 +44,6 @@ class RunScreen(CauseKeys, PaneKeys):
     def __init__(self) -> None:
         super().__init__()
         self.feed: RunFeed | None = None
-        self._asked_at = -EXPLAIN_EVERY
-        self._waiting: Evaluated | None = None
 
     def body(self) -> ComposeResult:
         """Header, verdict, charts, panes."""
@@ -158,16 +154,8 @@ class RunScreen(CauseKeys, PaneKeys):
 
     @on(Evaluated)
     def _evaluated(self, message: Evaluated) -> None:
-        """Explain now, or when the last explanation is old enough; of several that wait, the newest."""
-        if not self._is_open(message.run_dir):
-            return
-        late = self._asked_at + EXPLAIN_EVERY - time.monotonic()
-        already_waiting = self._waiting is not None
-        self._waiting = message
-        if late <= 0:
-            self._explain_waiting()
-        elif not already_waiting:
-            self.set_timer(late, self._explain_waiting)
+        if self._is_open(message.run_dir):
+            self._diagnose(message)
 
     @on(Probing)
     def _probing(self, message: Probing) -> None:
@@ -175,12 +163,6 @@ class RunScreen(CauseKeys, PaneKeys):
             self.query_one(RunHeader).probing = message.text
             if message.failure:
                 self.say(message.failure, wrong=True)
-
-    def _explain_waiting(self) -> None:
-        message, self._waiting = self._waiting, None
-        if message is not None and self._is_open(message.run_dir):
-            self._asked_at = time.monotonic()
-            self._diagnose(message)
 
     @on(Diagnosed)
     def _diagnosed(self, message: Diagnosed) -> None:
@@ -232,7 +214,6 @@ class RunScreen(CauseKeys, PaneKeys):
     def action_explain(self) -> None:
         """Explain now."""
         if self.feed is not None:
-            self._asked_at = -EXPLAIN_EVERY
             self.feed.explain()
 
     def action_copy(self) -> None:
@@ -263,7 +244,6 @@ class RunScreen(CauseKeys, PaneKeys):
         self._show_samples([])
         self.query_one(SystemPane).show(())
         self.forget_charts()
-        self._waiting, self._asked_at = None, -EXPLAIN_EVERY
         self._say_verdict(NO_RUN if run_dir is None else _TOO_EARLY)
         self.place(run_dir.name if run_dir else "")
         if run_dir is not None:

@@ -1,7 +1,7 @@
 """How charts are looked at, by keys and mouse: zoom, cursor, axes, smoothing.
 
-All charts of a screen share one view, so that zoom and cursor are the same in each (terminalboard's linked cursor; the
-wheel zooms about the pointer as in W&B LEET). What is zoomed to stays while data come.
+All charts of a screen share one view, so that zoom and cursor are the same in each (terminalboard's cursor is that of
+all runs of a chart; the wheel zooms about the pointer as in W&B LEET). What is zoomed to stays while data come.
 """
 
 from __future__ import annotations

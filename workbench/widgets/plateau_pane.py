@@ -138,14 +138,16 @@ def settled(before: Mapping[str, Any] | None, now: Mapping[str, Any]) -> list[st
 
 
 def verdict_line(diagnosis: Mapping[str, Any]) -> Content:
-    """The verdict and its likeliest cause, on one line."""
+    """The verdict and its likeliest cause, on one line; how the run stands where no cause is likely."""
     verdict = str(diagnosis.get("verdict") or "not_enough_evidence")
-    line = Content.styled(plain(verdict).replace("_", " "), f"bold {VERDICT_COLOURS.get(verdict, '')}")
-    causes = _ranked(diagnosis)
-    if causes and _probability(causes[0]) >= 0.5:
+    colour, causes = f"bold {VERDICT_COLOURS.get(verdict, '')}", _ranked(diagnosis)
+    line = Content.styled(plain(verdict).replace("_", " "), colour)
+    if causes and _probability(causes[0]) >= _LIKELY:
         lead = "; suspected: " if verdict in ("improving", "not_enough_evidence") else ": "
         line += Content.assemble(lead, plain(causes[0].get("title") or causes[0].get("id")))
         return line + Content.styled(f" {_probability(causes[0]):.0%}", "bold")
+    if diagnosis.get("standing"):
+        return Content.styled(plain(diagnosis["standing"]), colour)
     return line + Content.assemble(": ", plain(diagnosis.get("why_verdict") or ""))
 
 
@@ -156,18 +158,16 @@ def lines(
     toggled: Container[str] = (),
     begins: dict[str, tuple[int, int]] | None = None,
 ) -> list[Content]:
-    """The diagnosis, wrapped to ``width``.
+    """The diagnosis, wrapped to ``width``, but for what ``verdict_line`` says.
 
     Args:
         cursor: the cause under it; None: no cursor, and every cause open.
         toggled: causes that are not as they are by themselves (open: the likeliest, if it is probable).
         begins: takes the first line of each cause, and the one behind its last.
     """
-    shown: list[Content] = []
-    if diagnosis.get("tldr") and diagnosis["tldr"] != diagnosis.get("why_verdict"):
-        shown += _wrapped("", diagnosis["tldr"], width, "bold")
-    if str(diagnosis.get("why_verdict") or "").casefold() not in str(diagnosis.get("tldr") or "").casefold():
-        shown += _wrapped("", diagnosis["why_verdict"], width)
+    shown = list(_wrapped("", diagnosis.get("why_verdict"), width))
+    if expected := advice.interval(diagnosis.get("expected_loss")):
+        shown += _wrapped("", f"expected of this size and these tokens: {expected}", width)
     shown += _decision(diagnosis, width)
     causes = likely(diagnosis)
     if diagnosis.get("causes") and not causes:
@@ -180,7 +180,9 @@ def lines(
         by_itself = number == 0 and _probability(cause) >= _LIKELY
         is_open = cursor is None or by_itself != (name in toggled)
         first = len(shown)
-        shown += _cause(cause, width, is_open, None if cursor is None else name == cursor)
+        shown += _cause(cause, width, None if cursor is None else name == cursor, is_open)
+        if is_open:
+            shown += _evidence(cause, width, (diagnosis.get("decision") or {}).get("line"))
         if begins is not None:
             begins[name] = first, len(shown)
     shown += _advice(diagnosis, width)
@@ -235,7 +237,7 @@ def _table(diagnosis: Mapping[str, Any], width: int) -> Iterator[Content]:
 _SAID = {True: " ✓ by experiment", False: " ✗ by experiment"}
 
 
-def _cause(cause: Mapping[str, Any], width: int, is_open: bool, under_cursor: bool | None) -> Iterator[Content]:
+def _cause(cause: Mapping[str, Any], width: int, under_cursor: bool | None, is_open: bool) -> Iterator[Content]:
     probability = _probability(cause)
     colour = "$text-error" if probability >= 0.5 else "$text-warning" if probability >= 0.2 else "$text-muted"
     title, confirmed = plain(cause.get("title") or cause.get("id")), cause.get("confirmed")
@@ -252,11 +254,9 @@ def _cause(cause: Mapping[str, Any], width: int, is_open: bool, under_cursor: bo
         (title if len(title) <= room else title[: room - 1] + "…", "bold reverse" if under_cursor else "bold"),
         (said, "$text-success" if confirmed else "$text-muted"),
     )
-    if is_open:
-        yield from _evidence(cause, width)
 
 
-def _evidence(cause: Mapping[str, Any], width: int) -> Iterator[Content]:
+def _evidence(cause: Mapping[str, Any], width: int, decided: str | None) -> Iterator[Content]:
     confirmed = cause.get("confirmed")
     if confirmed is not None:
         text = "confirmed by experiment" if confirmed else "refuted by experiment"
@@ -265,7 +265,7 @@ def _evidence(cause: Mapping[str, Any], width: int) -> Iterator[Content]:
         for item in cause.get(key) or ():
             yield from _wrapped(sign, item.get("text") if isinstance(item, Mapping) else item, width, style)
     if cause.get("fix"):
-        yield from _wrapped("  → ", cause["fix"], width, "$text-success")
+        yield from _wrapped("  → ", "as decided" if cause["fix"] == decided else cause["fix"], width, "$text-success")
     if gain := _interval(cause.get("predicted_gain")):
         yield from _wrapped("    ", f"expected gain {gain} nat", width, "$text-muted")
     action, probe = cause.get("action"), cause.get("probe")

@@ -2,7 +2,7 @@
 
 Each cause of each run is a case: named with a probability, planted or not. A mixture's causes count both; causes that
 the plant brings along by construction are left out of its cases. All scorings count: configuration given, log only, and
-a foreign log with its facts.
+a foreign log with its facts; of other trainers' runs the three views of ``others.score``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tests.benchmarks.planted import labels, plan, record, score
+from tests.benchmarks.planted.others import score as others
 from workbench.plateau.calibration import SHARPNESS
 
 PRIOR_SD = 0.5  # of ln sharpness around 0: the explainer's own weights are believed so far
@@ -22,6 +23,7 @@ NEVER_PLANTED = ("schedule_complete", "token_limited", "context_too_short", "und
 def cases(records: Path = record.RECORDED) -> tuple[np.ndarray, np.ndarray]:
     """Log-odds as they were before calibration, float64 [n], and whether the cause was planted, bool [n]."""
     odds, truth = [], []
+    found: list[score.Scored] = []
     with tempfile.TemporaryDirectory() as folder:
         for subset in plan.BASES:
             lines = {v["plant"]["name"]: v for v in record.read(records, subset)}
@@ -30,12 +32,14 @@ def cases(records: Path = record.RECORDED) -> tuple[np.ndarray, np.ndarray]:
                     continue
                 run_dir = record.unpack(line, Path(folder) / subset)
                 scored = [score.explained(line, run_dir, hidden, None) for hidden in (False, True)]
-                for s in (*scored, score.as_log(line, run_dir)):
-                    for cause, p in s.ranked:
-                        if cause not in NEVER_PLANTED:
-                            p = min(max(p, 1e-4), 1 - 1e-4)
-                            odds.append(np.log(p / (1 - p)) / SHARPNESS)
-                            truth.append(cause in line["plant"]["causes"])
+                found += [*scored, score.as_log(line, run_dir)]
+        found += others.development(records, Path(folder))
+    for s in found:
+        for cause, p in s.ranked:
+            if cause not in NEVER_PLANTED:
+                p = min(max(p, 1e-4), 1 - 1e-4)
+                odds.append(np.log(p / (1 - p)) / SHARPNESS)
+                truth.append(cause in s.causes)
     return np.array(odds), np.array(truth)
 
 

@@ -41,7 +41,7 @@ def write(subset: str, runs: Path, out: Path) -> None:
         run_dir = runs / (p.of or p.name)
         if p.name not in lines and run_dir.is_dir() and (line := _line(p, run_dir)) is not None:
             lines[p.name] = line
-    _save(subset, list(lines.values()), out)
+    save(subset, list(lines.values()), out)
     print(f"{len(lines)} runs of {subset} recorded in {out}", flush=True)
 
 
@@ -51,11 +51,11 @@ def merge(source: Path, out: Path) -> None:
         lines = {line["plant"]["name"]: line for line in read(out, subset)}
         new = [line for line in read(source, subset) if line["plant"]["name"] not in lines]
         if new:
-            _save(subset, [*lines.values(), *new], out)
+            save(subset, [*lines.values(), *new], out)
             print(f"{len(new)} runs of {subset} added to {len(lines)}")
 
 
-def _save(subset: str, lines: list[dict[str, Any]], out: Path) -> None:
+def save(subset: str, lines: list[dict[str, Any]], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     path = out / MANIFEST
     manifest = json.loads(path.read_text()) if path.is_file() else {}

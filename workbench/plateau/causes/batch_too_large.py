@@ -15,6 +15,7 @@ from workbench.plateau.verdict import Verdict
 ID = "batch_too_large"
 TITLE = "The batch is too large for these tokens"
 PRIOR = -2.0
+FEW_STEPS = 200  # a whole run of fewer has hardly begun to descend, whatever its tokens
 FAR = 20.0  # times the published optimum, from where on even an unmeasured batch leaves too few steps
 PROBE = Arms(
     "a quarter of the batch at half the rate, from the newest checkpoint, against a plain continuation, both annealed "
@@ -40,6 +41,10 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         weight = 3.0 if r > 2 * FAR else 2.0 if r > FAR else 0.5 if r > 6 else -0.5 if r > 3 else -2.0
         text = f"{s.batch:,.0f} tokens a step are {r:.2g}× the published optimum for these tokens"
         findings.append(Finding(text, weight, {"batch_ratio": r}))
+        steps = e.facts.number("max_steps") or (e.step if e.ended else None)
+        if r > 6 and steps and steps < FEW_STEPS:
+            text = f"{steps:.0f} steps are all there are, the warm-up included"
+            findings.append(Finding(text, 1.5, {"steps": steps}))
     elif s.batch is None:
         missing.append("tokens_per_step: the batch is unknown")
     findings += above_expected(e, 0.7)

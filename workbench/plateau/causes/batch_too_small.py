@@ -6,10 +6,13 @@ noise. Without it only the batch against a published optimum can be named, and t
 
 from __future__ import annotations
 
+import math
+
 from workbench.plateau.cause import Action, Assessment, Finding, above_expected
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
+from workbench.plateau.signals import FAR, Signals
 from workbench.plateau.verdict import PLATEAU, Verdict
 
 ID = "batch_too_small"
@@ -44,19 +47,32 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     if s.lr_ratio is not None and s.lr_ratio < 1 / 3:
         text = "the rate is far below the published optima: its noise is small at any batch"
         findings.append(Finding(text, -2.5, {"lr_ratio": s.lr_ratio}))
+    hot = _for_batch(s)
+    if hot is not None and hot > 3 * FAR:
+        text = f"a rate that suits a batch goes with its root: for one so small the peak is {hot:.2g}× the optimum"
+        findings.append(Finding(text, 2.0, {"lr_ratio_of_batch": hot}))
     findings += noise_floor(e, verdict)
     findings += above_expected(e, 0.7)
     # At a rate near the optimum of larger batches, steps that are mostly noise set the floor: the rate that suits a
     # batch falls with B / (B + B_noise) (McCandlish et al. 2018).
     measured = s.noise_ratio is not None and s.noise_ratio < 0.1
     below = s.batch_ratio is not None and s.batch_ratio < 1 / 3
-    hot = s.lr_ratio is not None and s.lr_ratio > 0.5
-    concern = 0.75 if measured and below and hot and e.step > 2 * e.warm else 0.0
+    high = s.lr_ratio is not None and s.lr_ratio > 0.5
+    seen = (measured and below and high) or (hot is not None and hot > 3 * FAR)
+    concern = 0.75 if seen and e.step > 2 * e.warm else 0.0
     accumulate = e.facts.number("grad_accum")
     sets: dict[str, object] = {"train.grad_accum": int(4 * accumulate)} if accumulate else {}
     gain = Interval(0.02, 0.06, 0.2) if s.noise_ratio is not None and s.noise_ratio < 0.1 else None
     fix = "Accumulate gradients over four times as many sequences, from the newest checkpoint on."
     return Assessment(findings, fix, Action("branch", sets, e.step or None), gain, missing, concern)
+
+
+def _for_batch(s: Signals) -> float | None:
+    """The peak rate over what suits a batch far below the optimum (Malladi et al. 2022, arXiv 2205.10287: with its
+    root), where the noise scale was not measured; None for other batches."""
+    if s.noise_ratio is not None or not s.batch_ratio or s.batch_ratio > 1 / 8 or not s.lr_ratio:
+        return None
+    return s.lr_ratio / math.sqrt(s.batch_ratio)
 
 
 def noise_floor(e: Evidence, verdict: Verdict) -> list[Finding]:

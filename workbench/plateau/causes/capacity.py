@@ -20,6 +20,7 @@ PRIOR = -1.0
 PROBE = None
 INSTEAD = "a larger model on the same tokens"
 LARGER = 3.0
+TOO_MANY = 400.0  # tokens for each parameter of the blocks: twenty times what is balanced
 
 
 def assess(e: Evidence, verdict: Verdict) -> Assessment:
@@ -42,8 +43,10 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     elif gap is not None and gap.growth < 0.1:
         text = f"seen text is learnt no better than held-out text (gap growth {gap.growth:.3f} ± {gap.se:.3f})"
         findings.append(Finding(text, 1.5, {"growth": gap.growth, "se": gap.se}))
+    if e.rise is not None and e.rise.beyond_noise:
+        findings.append(Finding("the held-out loss rises: too small a model levels off", -2.5, {"rise": e.rise.amount}))
     _rate(e, findings, missing)
-    exhausted = _exhausted(e, n, tokens)
+    exhausted = _exhausted(e, n, tokens) or _tiny(e, tokens)
     if exhausted and e.trend is not None:
         text = (
             f"it falls by {e.trend.gain.mid:.2f} nats per e-fold of steps, where a healthy run falls by "
@@ -66,11 +69,32 @@ def _exhausted(e: Evidence, n: float | None, tokens: float | None) -> bool:
     return fresh and sound and not idle and not e.noise.restless and e.stability.blown_up <= 0
 
 
+def _blocks(e: Evidence) -> float | None:
+    """Parameters of the blocks, 12·layers·width² (Kaplan et al. 2020: embeddings hardly count); None if unknown."""
+    layers, width = e.facts.number("n_layer"), e.facts.number("n_embd")
+    return 12 * layers * width**2 if layers and width else None
+
+
+def _tiny(e: Evidence, tokens: float | None) -> bool:
+    """Whether the blocks have hundreds of tokens a parameter, and the run falls no faster than a healthy one."""
+    blocks = _blocks(e)
+    if not blocks or not tokens or tokens < TOO_MANY * blocks or e.trend is None:
+        return False
+    fast = e.trend.gain.mid > e.trend.healthy and e.trend.gain.low > 0.5 * e.trend.healthy
+    if fast or (e.gap is not None and e.gap.grows) or (e.epochs or 0) > 4:
+        return False
+    sound = e.signals.lr_ratio is None or 1 / FAR < e.signals.lr_ratio < FAR
+    return sound and e.stability.blown_up <= 0 and not e.noise.restless and e.step > 3 * e.warm
+
+
 def _ratio(e: Evidence, n: float, tokens: float, findings: list[Finding]) -> None:
     ratio = tokens / n
     figures = {"tokens_per_parameter": ratio}
     text = f"{ratio:.3g} tokens per parameter (about 20 are balanced)"
-    if ratio > 100:
+    blocks = _blocks(e)
+    if blocks and tokens > TOO_MANY * blocks:
+        text += f", {tokens / blocks:,.0f} for each of the blocks' {blocks:,.0f}"
+    if ratio > 100 or (blocks and tokens > TOO_MANY * blocks):
         weight = 2.5
     elif ratio > 40:
         weight = 1.5

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from workbench.plateau.cause import Action, Assessment, Finding
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.experiment import Measurement
@@ -27,6 +29,8 @@ PROBE = Measurement(
 )  # fmt: skip
 NO_ORDER = 0.97  # distinct pairs over those of shuffled documents; prose, documentation and code: 0.5 to 0.91
 LOWEST = 0.7  # nats: source code and children's stories end at 1 and above, a target that leaks falls towards 0
+LARGE = 9.5  # nats: ln of a vocabulary of subwords
+EVEN = 0.02  # nats between evaluations; windows of text scatter by more, shuffled tokens are all alike
 ENOUGH_TOKENS = 2e7  # behind which a healthy run of any size has left the unigram entropy
 
 
@@ -54,6 +58,17 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         text = f"the loss {loss:.3f} still stands at ln V = {top:.2f}: nothing is learnt"
         findings.append(Finding(text, 3.0, figures))
         concern = 0.9 if settled or (len(e.main) >= 5 and e.step >= 200) else 0.0
+    elif (soon := _too_soon(e)) is not None:
+        text = (
+            f"by step {soon[0]:.0f} the loss was {soon[1]:.2f}, below what the frequencies of tokens alone leave: most "
+            "targets follow from next to nothing"
+        )
+        findings.append(Finding(text, 4.0, figures))
+        concern = 0.85
+    elif 0.55 < share < 0.82 and verdict.name == PLATEAU and (since := _stuck(e)) is not None:
+        text = f"the loss has stood at {loss:.3f}, {share:.0%} of ln V = {top:.2f}, since step {since:.0f}, and evenly:"
+        text += " the frequencies of tokens are learnt, and nothing of their order"
+        findings.append(Finding(text, 4.0, figures))
     elif 0.55 < share < 0.82 and verdict.name == PLATEAU:
         text = f"flat at {loss:.3f}, {share:.0%} of ln V = {top:.2f}: near the entropy of single tokens"
         findings.append(Finding(text, 3.0 if settled else 0.5, figures))
@@ -84,6 +99,29 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, -2.0, {"growth": e.gap.growth}))
     missing.append("a look at a batch: decode inputs and targets, and check that these are those shifted by one")
     return Assessment(findings, _FIX, Action("data"), None, missing, concern)
+
+
+def _too_soon(e: Evidence) -> tuple[float, float] | None:
+    """Step and loss by which a large vocabulary was foretold better than by frequencies, before more can be learnt.
+
+    The frequencies of GPT-2's tokens leave 0.6 to 0.72 of ln V, and in a hundred steps of a million tokens healthy
+    runs came to 0.53 at best; where every other token is padding, half of it is gone at once.
+    """
+    per_step, initial = e.facts.number("tokens_per_step"), e.signals.initial
+    if not per_step or initial is None or initial < LARGE:
+        return None
+    part = e.train.between(2, min(100.0, 1e6 / per_step))
+    level = float(np.median(part.loss[-5:])) if len(part) >= 5 else math.inf  # single batches scatter
+    return (float(part.step[-1]), level) if level < 0.48 * initial else None
+
+
+def _stuck(e: Evidence) -> float | None:
+    """The early step since when the loss stands still, without the scatter that documents give; None otherwise."""
+    part = e.main.between(max(e.warm, 0.02 * e.step), math.inf)
+    if len(part) < 6 or part.step[0] > 0.2 * e.step or e.noise.eval_se is None or e.noise.eval_se > EVEN:
+        return None
+    early = float(part.loss[: max(2, len(part) // 5)].mean())
+    return float(part.step[0]) if abs(early - e.loss) < 0.1 else None
 
 
 _FIX = "Decode a batch and compare inputs with targets; check tokenizer, shift and mask before anything else."

@@ -16,6 +16,7 @@ from workbench.plateau.verdict import Verdict
 ID = "data_repetition"
 TITLE = "The same data too many times"
 PRIOR = -1.0
+APART = 0.5  # nats
 PROBE = Measurement(
     "loss on documents trained on against held-out documents of the same shards, more of both than the run evaluates",
     "memorised", ("seen", "heldout"),
@@ -44,7 +45,11 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         fix += f" (here: at least {seen / 4 / u:.0f}× the {u:,.0f} unique tokens)"
     # Seen directly: text learnt by heart over many epochs costs the held-out loss even while that still falls.
     learnt = e.gap is not None and e.gap.grows and e.gap.growth > 0.3
-    concern = 0.85 if learnt and epochs is not None and epochs > 8 else 0.0
+    # So far apart nothing else drives them: a few epochs and another pace of learning make some tenths of a nat.
+    far = e.gap is not None and e.gap.growth > max(APART, 5 * e.gap.se) and not e.gap.from_the_first
+    concern = 0.85 if (learnt and epochs is not None and epochs > 8) or (far and epochs is None) else 0.0
+    if far and epochs is None and e.gap is not None and e.gap.growth > 2 * APART:
+        concern = 0.95
     return Assessment(findings, fix + ".", Action("data"), _gain(e), missing, concern)
 
 
@@ -100,7 +105,8 @@ def _gap(e: Evidence, findings: list[Finding], missing: list[str]) -> None:
         f"(growth {gap.growth:.3f} ± {gap.se:.3f})"
     )
     if gap.grows:
-        findings.append(Finding(text, 1.0 if gap.growth < 0.15 else 2.5, figures))
+        weight = 1.0 if gap.growth < 0.15 else 2.5 if gap.growth < 2 * APART or e.epochs is not None else 3.5
+        findings.append(Finding(text, weight, figures))
     elif gap.growth + 2 * gap.se < 0.1:
         findings.append(Finding(text, -2.5, figures))
     else:

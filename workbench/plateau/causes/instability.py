@@ -35,11 +35,12 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     elif verdict.name == DIVERGING and not s.lost:
         findings.append(Finding(verdict.why, 4.0))
     tail = s.norm_tail is not None and s.norm_tail > 10
+    rose = rises_together(e)
     if len(s.spikes) >= 3:
         text = f"{len(s.spikes)} of {s.steps} steps spike, by up to {s.largest:.2f} nats, last at step {s.spikes[-1]}"
         weight = 2.5 if s.largest > 0.5 else 1.0
         findings.append(Finding(text, weight, {"spikes": len(s.spikes), "largest": s.largest}))
-    elif s.steps >= 50 and not s.lost and s.blown_up <= 0 and not e.noise.restless and verdict.name != DIVERGING:
+    elif s.steps >= 50 and not (s.lost or rose or e.noise.restless) and s.blown_up <= 0 and verdict.name != DIVERGING:
         text = f"{len(s.spikes)} spikes in {s.steps} steps: the training loss is smooth"
         # A rate at which nothing is learnt makes no spikes: there the gradients tell.
         findings.append(Finding(text, -1.0 if tail else -3.0, {"spikes": len(s.spikes), "steps": s.steps}))
@@ -52,7 +53,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         )
         figures = {"jitter": e.noise.jitter, "over_documents": e.noise.over_documents}
         findings.append(Finding(text, 3.0, figures))
-    if rose := rises_together(e):
+    if rose:
         findings.append(Finding(rose, 2.5))
     ordered = e.shuffling.ordered and not s.lost and s.blown_up <= 0 and verdict.name != DIVERGING
     waves = ordered or (e.signals.waves and not s.lost and not e.noise.restless and verdict.name != DIVERGING)
@@ -101,6 +102,6 @@ def rises_together(e: Evidence) -> str:
     to a run whose rate is high: only its steps can."""
     if e.rise is None or not e.rise.beyond_noise or e.gap is None or e.gap.grows or e.gap.falls > e.gap.falls_se:
         return ""
-    if e.rate is None or e.rate.share < 0.3 or e.stability.harder or not e.main_is_heldout:
+    if (e.rate is not None and e.rate.share < 0.3) or e.stability.harder or not e.main_is_heldout:
         return ""
     return f"held-out loss rose by {e.rise.amount:.3f} since step {e.rise.best_step:.0f}, and the training side with it"

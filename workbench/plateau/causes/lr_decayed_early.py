@@ -17,6 +17,7 @@ from workbench.plateau.verdict import Verdict, trend_before
 ID = "lr_decayed_early"
 TITLE = "The learning rate decayed too early"
 PRIOR = -1.5
+IDLE = 0.03  # of the peak: a rate at which nothing moves any more
 PROBE = Arms(
     "re-warmed to half the peak from the newest checkpoint, against a plain continuation, both annealed to zero over "
     "the same tokens",
@@ -36,13 +37,15 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     if e.rate is None:
         missing.append("lr and schedule: the rate over the run is unknown")
         return Assessment(findings, fix, Action("restart", sets), None, missing)
-    since, share, stopped = e.rate.floor_since, e.rate.share, False
+    since, share, stopped, idle = e.rate.floor_since, e.rate.share, False, False
     before = None
     if since is None:
         text = f"the learning rate still moves, at {share:.0%} of its peak ({e.rate.source})"
         findings.append(Finding(text, -1.0 if share < 0.1 else -4.0, {"lr": e.rate.now, "lr_share": share}))
     else:
         stood = (e.step - since) / max(e.step, 1)
+        # At a hundredth of the peak what is left of a run adds next to nothing to the sum of its rates.
+        idle = stood > 0.25 and share < IDLE and not (planned and e.step > 1.1 * planned)
         text = (
             f"the rate has stood at {e.rate.now:.3g}, {share:.0%} of its peak, since step {since:.0f}: "
             f"{stood:.0%} of the run"
@@ -62,12 +65,13 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
             text = f"the plan of {planned:.0f} steps is over: the decay ended where it was meant to"
             findings.append(Finding(text, -3.0, {"max_steps": planned}))
         fix += f" Branch from a checkpoint at or before step {decay_from:.0f}, or re-warm."
-    if e.gap is not None and e.gap.grows and e.gap.growth > 0.3:
+    learns = e.gap is not None and e.gap.grows and e.gap.growth > 0.3
+    if learns and e.gap is not None:
         text = f"seen text is learnt {e.gap.growth:.2f} better than held-out text: the weights do move"
         findings.append(Finding(text, -3.0, {"growth": e.gap.growth}))
     begin = None if e.rate.decay_from is None else int(e.rate.decay_from)
     action = Action("branch" if begin else "restart", sets, begin)
-    concern = 0.85 if stopped else 0.0
+    concern = 0.85 if stopped or (idle and not learns) else 0.0
     return Assessment(findings, fix, action, _gain(e, since, before.gain.mid if before else None), missing, concern)
 
 

@@ -60,8 +60,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding("the loss rises on both sides: the steps are too large, annealed or not", -2.0))
     if e.stability.blown_up > 0:
         findings.append(Finding("the training loss has blown up: this is past annealing", -3.0))
-    # A run that has ended, slowly, at a high rate left out the annealing that every published schedule gains by.
-    slow = e.trend is not None and e.trend.share < 0.5
+    # A run that has ended at a high rate, slower than a healthy one, left out the annealing that all others gain by.
+    slow = e.trend is not None and (e.trend.share < 0.5 or e.trend.gain.high < e.trend.healthy)
     left_out = e.ended and slow and share > 0.5 and not (e.noise.restless or e.stability.blown_up > 0)
     concern = 0.85 if left_out and gain is not None and gain.mid > 0.02 else 0.0
     instead = ""

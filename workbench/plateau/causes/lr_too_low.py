@@ -14,7 +14,7 @@ from workbench.plateau.cause import Action, Assessment, Finding, above_expected
 from workbench.plateau.evidence import Evidence
 from workbench.plateau.experiment import Arms
 from workbench.plateau.interval import Interval
-from workbench.plateau.signals import FAR
+from workbench.plateau.signals import FAR, FREQUENCIES
 from workbench.plateau.verdict import Verdict
 
 ID = "lr_too_low"
@@ -99,7 +99,15 @@ def _slowly(e: Evidence) -> list[Finding]:
             "learnt, which come first and fast"
         )
         findings.append(Finding(text, 2.0 if s.slow_start > 0.12 else 1.0, {"slow_start": s.slow_start}))
+    frequent = FREQUENCIES * (s.initial or math.inf)  # where the frequencies of single tokens are learnt, about
+    never = s.slow_start is None and e.loss > frequent
     over = e.ended or (e.rate is not None and e.rate.decay_from is not None and e.rate.share < 0.3)
+    if never and over and e.step >= 200 and e.step > 3 * e.warm and e.trend is not None and e.trend.falling:
+        text = (
+            f"its schedule is over, and the loss {e.loss:.2f} still falls above {frequent:.2f}, about where the "
+            "frequencies of single tokens are learnt"
+        )
+        findings.append(Finding(text, 1.5, {"loss": e.loss, "frequencies": frequent}))
     if s.moved is not None and over and s.moved > 0.3:
         findings.append(Finding(f"the rates of all steps add up to {s.moved:.2g}: enough to move any weight", -1.5))
     elif s.moved is not None and over and s.moved < 0.1:

@@ -31,7 +31,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     if dropout is None:
         missing.append("dropout: whether regularisation holds the run back is unknown")
     else:
-        weight = 3.5 if dropout >= 0.35 else 2.0 if dropout >= 0.2 else 0.3 if dropout >= 0.05 else -3.0
+        weight = 3.5 if dropout >= 0.35 else 2.7 if dropout >= 0.25 else 2.0 if dropout >= 0.2 else 0.3
+        weight = weight if dropout >= 0.05 else -3.0
         findings.append(Finding(f"dropout is {dropout:g}", weight, {"dropout": dropout}))
     if decay is not None and decay > 0.3:
         text = f"weight decay is {decay:g}, where 0.1 is usual"

@@ -18,6 +18,7 @@ PROBE = Measurement(
     "the oldest and the newest checkpoint on several hundred more held-out documents than the run evaluates",
     "tiny", ("own", "more"), checkpoints=2,
 )  # fmt: skip
+HARDLY = 0.2  # nats: error of a level that rests on four documents
 FEW_TOKENS = 5_000
 FEW_DOCUMENTS = 10
 
@@ -31,6 +32,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     hardly = (tokens is not None and tokens < FEW_TOKENS / 10) or (
         documents is not None and documents < FEW_DOCUMENTS / 2
     )
+    if documents is None and e.noise.level_se is not None:
+        hardly = hardly or e.noise.level_se > HARDLY
     if tokens is None and documents is None:
         missing.append("val_tokens: how much the held-out level can be trusted is unknown")
     else:

@@ -21,6 +21,7 @@ _OVERRIDE = re.compile(r"Overriding: (\w+) = (.*)")
 _ASSIGNMENT = re.compile(r"(\w+) = ([^#]+?)\s*(?:#.*)?$")
 _TOKENS = re.compile(r"tokens per iteration will be: ([\d,]+)")
 _PARAMETERS = re.compile(r"number of parameters: ([\d.]+)([MBK])")
+_VOCABULARY = re.compile(r"(?:defaulting to vocab_size of GPT-2 to|found vocab_size =) (\d+)")
 _SCRATCH = re.compile(r"Initializing a new model from scratch")
 _LOADED = re.compile(r"(Resuming training from|Initializing from OpenAI)")
 
@@ -126,6 +127,9 @@ class NanoGPT:
             if tokens := to_int(match[1]):
                 self._tokens_per_step = tokens
                 self.facts["tokens_per_step"] = Fact(tokens, source)
+        elif match := _VOCABULARY.match(line):
+            if rows := to_int(match[1]):
+                self.facts["vocab_size"] = Fact(rows, source)
         elif match := _PARAMETERS.match(line):
             scale = {"K": 1e3, "M": 1e6, "B": 1e9}[match[2]]
             count = to_float(match[1]) * scale
