@@ -138,7 +138,7 @@ class Console:
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")
             process.stdin.flush()
-            columns, error = self._answer(process, process.stdout)
+            columns, error = self._answer(process.stdout)
             if error is None:
                 frames = _Frames(process.stdout)
                 yield columns, cast("IO[bytes]", io.BufferedReader(frames))
@@ -159,7 +159,7 @@ class Console:
                 raise Cancelled
             raise ConsoleError(error)
 
-    def _answer(self, process: subprocess.Popen[bytes], out: IO[bytes]) -> tuple[tuple[Column, ...], str | None]:
+    def _answer(self, out: IO[bytes]) -> tuple[tuple[Column, ...], str | None]:
         line = out.readline()
         if not line:
             raise _Ended

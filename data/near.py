@@ -130,6 +130,8 @@ def _by_signature(
 ) -> I64:
     """Connect in ``parent`` the pairs that signatures are sure of; return those they leave open: int64 [pairs, 2]."""
     undecided = [np.zeros((0, 2), np.int64)]
+    if not found.made:  # no shard could be sketched: what there is to say was said to on_error
+        return undecided[0]
     with scratch(_MEMORY) as database:
         database.register("bases", pa.table({"filename": [s.path for s in found.made], "base": found.base[:-1]}))
         database.register("copies", pa.table({"id": np.flatnonzero(found.exact_duplicates())}))

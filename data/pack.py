@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from data.bounded import read_json
 from data.files import FileIdentity, ShardError
 
 FORMAT = 1
@@ -128,7 +129,7 @@ def is_pack(path: str | Path) -> bool:
 
 def _read_meta(folder: Path) -> dict[str, Any]:
     try:
-        meta: dict[str, Any] = json.loads((folder / META).read_bytes())
+        meta: dict[str, Any] = read_json(folder / META)
         if meta["format"] != FORMAT:
             raise ShardError(f"{folder}: a pack of format {meta['format']}, not {FORMAT}; pack the shard again")
         if meta.pop("crc32") != meta_checksum(meta):

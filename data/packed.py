@@ -86,8 +86,8 @@ def pack_shards(
 
     Args:
         paths: parquet files; a pack folder stands for itself.
-        workers: processes; by default one per core. With 1, or one shard to pack, this process does the work,
-            unless ``apart`` leaves it to a worker process in any case.
+        workers: processes; by default one per core. With 1, or one shard to pack, this process does the work.
+        apart: leave it to worker processes in any case, and by default one core to this process, which has other work.
         on_progress: called in this thread with path, rows done and the shard's rows.
         on_error: told of a shard that cannot be packed, which is then left out; without it the ShardError is raised.
         cancelled: asked several times a second; yes ends the packing with Cancelled.
@@ -114,7 +114,7 @@ def pack_shards(
 
         load(encoding)  # an encoding that is not there is told once, not once a shard
     pending = set(missing)
-    count = min(workers or processes.cores(), len(missing))
+    count = min(workers or max(1, processes.cores() - apart), len(missing))
     spread = count > 1 or (apart and count > 0)
 
     def report(job: int, values: list[int]) -> None:

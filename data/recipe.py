@@ -21,7 +21,6 @@ from __future__ import annotations
 import difflib
 import json
 import math
-import tomllib
 import typing
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -29,6 +28,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any
 
+from data.bounded import parse_toml, read_text
 from data.catalogue import Column
 from data.files import ShardError
 from data.filters import Filter, parse
@@ -121,7 +121,7 @@ class Recipe:
 def read(path: str | Path) -> Recipe:
     """A recipe from its file. Raises RecipeError."""
     try:
-        text = Path(path).expanduser().read_text("utf-8")
+        text = read_text(Path(path).expanduser())
     except FileNotFoundError:
         raise RecipeError(f"{path}: no such recipe; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -133,8 +133,8 @@ def read(path: str | Path) -> Recipe:
 def parse_text(text: str, where: str = "recipe") -> Recipe:
     """A recipe from TOML text. Raises RecipeError, which names the nearest key for one that is not known."""
     try:
-        tree = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting beyond sense
+        tree = parse_toml(text)
+    except ValueError as error:
         raise RecipeError(f"{where}: not valid TOML: {error}") from None
     sections: dict[str, type] = {"filter": Filters, "held_out": HeldOut}
     known = {name: name for name in ("deduplicate", *sections)}

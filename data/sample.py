@@ -24,6 +24,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.bounded import read_json
 from data.encoding import load
 from data.files import ShardError
 
@@ -231,7 +232,7 @@ def _present(folder: Path, wanted: dict[str, Any]) -> list[Path] | None:
 
 def _manifest(folder: Path) -> dict[str, Any]:
     try:
-        found = json.loads((folder / MANIFEST).read_bytes())
+        found = read_json(folder / MANIFEST)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

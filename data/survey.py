@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data.files import FileIdentity, ShardError, identify, open_shard
 from data.packed import Pack, is_pack, pack_folder
+from data.remote import scheme
 
 AT_ONCE = 16
 TOKEN_COLUMN = "token_count"  # FineWeb's name for the tokens of a document, without a separator
@@ -24,6 +25,11 @@ class Shard:
     path: str
     identity: FileIdentity
     pack: Path | None
+
+    @property
+    def remote(self) -> bool:
+        """Whether it lies in a remote store, where what fails once may go well the next time."""
+        return scheme(self.path) is not None
 
 
 def survey(

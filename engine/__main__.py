@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 import time
-import tomllib
 from pathlib import Path
 
+from data.bounded import read_toml
 from engine import ahead
 from engine.signals import Signals
 from engine.text import Safe
@@ -23,7 +23,6 @@ def main(arguments: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train the run of a directory, from its newest checkpoint if it has one")
     train.add_argument("run_dir", type=Path, help="directory that holds config.toml")
-    train.add_argument("--resume", action="store_true", help="accepted for clarity: a run always resumes by itself")
     sample = commands.add_parser("sample", help="write text with a run's model")
     sample.add_argument("run_dir", type=Path)
     sample.add_argument("--prompt", default="")
@@ -69,7 +68,7 @@ def _train(given: argparse.Namespace, began: float) -> int:
 def _device(run_dir: Path) -> str:
     """``train.device`` as the run's configuration has it; whether it is sound is found out later."""
     try:
-        train = tomllib.loads((run_dir / "config.toml").read_text()).get("train", {})
+        train = read_toml(run_dir / "config.toml").get("train", {})
         return str(train.get("device", "auto"))
     except (OSError, ValueError, AttributeError):
         return "cpu"

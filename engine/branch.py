@@ -13,6 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from data.bounded import read_json
 from engine.config import Config
 from engine.errors import RunError
 
@@ -68,7 +69,7 @@ def adopt(checkpoint: Path, run_dir: Path, config: Config, *, same_data: bool) -
     final = run_dir / "checkpoints" / checkpoint.name
     part = final.with_name(f".{final.name}")
     try:
-        state: dict[str, Any] = json.loads((checkpoint / "state.json").read_bytes())
+        state: dict[str, Any] = read_json(checkpoint / "state.json")
         state |= {"config": config.to_dict(), "origin": [state["step"], state["position"]]}
         if not same_data:
             state |= {"data": None, "heldout": None}

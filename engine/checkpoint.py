@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from data.bounded import read_json
 from engine.config import Config, ConfigError, resolve
 from engine.errors import RunError
 
@@ -193,7 +194,7 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 def read_state(path: Path) -> dict[str, Any]:
     """``state.json`` of a checkpoint folder. Raises CheckpointError."""
     try:
-        state = json.loads((path / STATE).read_bytes())
+        state = read_json(path / STATE)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: damaged checkpoint ({STATE}: {_reason(error)})") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -208,6 +209,15 @@ def newest(run_dir: Path) -> Iterator[Checkpoint | CheckpointError]:
             yield load(path)
         except CheckpointError as error:
             yield error
+
+
+def last_good(run_dir: Path, step: int | None = None) -> str:
+    """Which checkpoint a failed run is resumed from, in words: that of ``step``, else the newest that is whole."""
+    if step is None:
+        step = next((found.step for found in newest(run_dir) if isinstance(found, Checkpoint)), None)
+    if step is None:
+        return "no checkpoint was written yet"
+    return f"the last good checkpoint is {FOLDER}/{name_of(step)}"
 
 
 def discard(path: Path) -> None:

@@ -6,13 +6,13 @@ Precedence: preset < ``--config FILE`` < ``--set key=value`` (the last one wins)
 from __future__ import annotations
 
 import difflib
-import tomllib
 import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from data.bounded import parse_toml, read_toml
 from engine.presets import FAMILIES, KINDS, PRESETS, SYNONYMS
 from engine.sections import SECTIONS, Config, ConfigError, Data, Eval, Model, Optim, Schedule, Train, fields_of
 from engine.validate import validate
@@ -34,8 +34,8 @@ def parse_set(text: str) -> tuple[str, Any]:
         raise ConfigError(f"--set {text!r}: write it as key=value, for example --set optim.lr=3e-4")
     raw = raw.strip()
     try:
-        value = tomllib.loads(f"value = {raw}")["value"] if raw and "\n" not in raw else raw
-    except (ValueError, RecursionError):  # no TOML, a number of thousands of digits, or nested beyond sense
+        value = parse_toml(f"value = {raw}")["value"] if raw and "\n" not in raw else raw
+    except ValueError:
         value = None if raw in ("null", "none") else raw
     return key.strip(), value
 
@@ -113,12 +113,12 @@ def _known_key(key: str, where: str) -> str:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return read_toml(path)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read as a configuration: {error}") from None
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting beyond sense
+    except ValueError as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
 
 
@@ -159,10 +159,12 @@ def _coerce(value: Any, hint: Any, key: str) -> Any:
         except OverflowError:
             raise ConfigError(f"{key} must be a finite number") from None
     if hint is int and not isinstance(value, bool):
-        if isinstance(value, int):
-            return value
         if isinstance(value, float) and value.is_integer():
-            return int(value)
+            value = int(value)
+        if isinstance(value, int):
+            if abs(value) >= 1 << 53:  # beyond it floats, which events and figures hold, count no more
+                raise ConfigError(f"{key} must be a whole number below 2^53")
+            return value
     raise ConfigError(f"{key} must be {_type_name(hint)}, not {value!r}")
 
 

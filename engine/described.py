@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from data.bounded import read_json
 from data.packed import Pack
 from engine.config import Config
 from engine.corpus import Documents, Split
@@ -140,7 +141,7 @@ def _content(file: dict[str, Any]) -> list[Any]:
 def read(path: Path) -> dict[str, Any] | None:
     """``data.json`` of a run that has begun; None where there is none yet. Raises RunError where it is none."""
     try:
-        before = json.loads(path.read_bytes())
+        before = read_json(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:

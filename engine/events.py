@@ -6,8 +6,9 @@ last line. A number that is not finite is written as null, since JSON has none: 
 ==============  =========================================================================================
 event           fields
 ==============  =========================================================================================
-``start``       schema, parameters, tokens_per_step, max_steps, device, device_name, versions, config_hash,
-                flops_per_token, cooldown_steps (wsd; else null), batches: [{step: first, tokens: a step}]
+``start``       schema, parameters, tokens_per_step, max_steps, device, device_name, dtype, compiled, threads,
+                processes, parallel ("ddp" | "fsdp"; null: one process), versions, config_hash, flops_per_token,
+                memory_predicted (bytes), cooldown_steps (wsd; else null), batches: [{step: first, tokens: a step}]
 ``step``        step, tokens, epoch (null until all shards are packed), loss, lr, grad_norm, clipped, step_time,
                 data_wait, tokens_per_s, mfu, memory, step_tokens (trained in this step)
 ``eval``        step, split ("heldout" | "seen"), loss, se, bpb (bits per byte of the text; null where not known),

@@ -8,7 +8,6 @@ that is gone or changed ends the run. With several processes one on each machine
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from data import remote, workers
+from data.bounded import read_json
 from data.files import ShardError, identify
 from data.packed import Cancelled, Pack, is_pack, pack_folder, pack_shards
 from data.survey import Shard
@@ -177,14 +176,14 @@ class Feed:
     def _packed(self, paths: list[str], **more: Any) -> Any:
         d = self._data
         return pack_shards(
-            paths, encoding=d.encoding, column=d.column, cache=self._cache, workers=max(1, workers.cores() - 1),
-            apart=True, cancelled=self._closed.is_set, on_progress=self._progress, **more,
+            paths, encoding=d.encoding, column=d.column, cache=self._cache, apart=True,
+            cancelled=self._closed.is_set, on_progress=self._progress, **more,
         )  # fmt: skip
 
     def _again(self, number: int, error: ShardError) -> Pack | None:
         """What becomes of a shard that could not be packed: tried again where it is remote, else left out or fatal."""
         shard = self.shards[number]
-        for pause in PAUSES if remote.scheme(shard.path) else ():
+        for pause in PAUSES if shard.remote else ():
             if self._closed.wait(pause):
                 raise Cancelled
             try:
@@ -254,7 +253,7 @@ def progress(say: Callable[[str], None], every: float = 2.0) -> Callable[[str, i
 def skipped(path: Path | None) -> set[str]:
     """The shards that a run's ``data.json`` says were left out while it ran."""
     try:
-        facts = json.loads(path.read_bytes()) if path is not None else {}
+        facts = read_json(path) if path is not None else {}
         return {str(error["file"]) for error in facts.get("errors", []) if error.get("skipped")}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return set()

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from data.bounded import read_json
 from engine import checkpoint, config, evaluate, prepare, run
 from engine import device as device_module
 from engine.corpus import Documents, Ints, positions
@@ -79,7 +80,7 @@ def _diverged(where: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        plan = json.loads(path.read_bytes())
+        plan = read_json(path)
         return {"arms": list(plan["arms"]), "measure": plan["measure"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path}: no plan of a probe ({error}); gptbench probe makes one") from None

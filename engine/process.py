@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from data.bounded import read_json
+
 FILE_NAME = "process.json"
 LOCK = ".lock"
 
@@ -78,7 +80,7 @@ def write(run_dir: str | Path, pid: int | None = None) -> None:
 def read(run_dir: str | Path) -> dict[str, Any] | None:
     """What ``process.json`` says, or None where there is none or it cannot be read."""
     try:
-        value = json.loads((Path(run_dir) / FILE_NAME).read_text())
+        value = read_json(Path(run_dir) / FILE_NAME)
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

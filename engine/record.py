@@ -101,11 +101,14 @@ class Past:
     Attributes:
         begun: a ``start`` was recorded. finished: the last thing said is that the run finished.
         steps: highest optimiser step recorded.
+        device, device_name: what it was trained on last; device is None where that is not told.
     """
 
     def __init__(self, run_dir: Path) -> None:
         self.begun = self.finished = False
         self.steps = 0
+        self.device: str | None = None
+        self.device_name = ""
         self._marks: set[tuple[str, int, str]] = set()
         for event in EventReader(run_dir).read():
             kind, step = event["event"], event.get("step")
@@ -113,6 +116,8 @@ class Past:
                 self.finished = event.get("reason") == "finished"
             elif kind in ("start", "resume", "step"):
                 self.begun, self.finished = True, False
+            if kind == "start" and isinstance(event.get("device"), str):
+                self.device, self.device_name = event["device"], str(event.get("device_name") or event["device"])
             if not isinstance(step, int):
                 continue
             if kind == "step":

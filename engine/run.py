@@ -21,7 +21,7 @@ import torch
 
 from data.files import ShardError
 from data.packed import Cancelled
-from engine import ahead, events, parallel, plan, prepare, process
+from engine import ahead, checkpoint, events, parallel, plan, prepare, process
 from engine import config as config_module
 from engine import device as device_module
 from engine.config import Config, ConfigError
@@ -87,7 +87,12 @@ def _owned(run_dir: Path, ranks: Ranks, signals: Signals, began: float, once: bo
     except OSError as error:
         text = _system(error)
     except (RuntimeError, MemoryError) as error:
-        text = _out_of_memory(error, trainer) or parallel.broken(error) or _device(error, trainer) or _unexpected(error)
+        text = (
+            _out_of_memory(error, trainer)
+            or parallel.broken(error)
+            or _device(error, run_dir, trainer)
+            or _unexpected(error)
+        )
     except Exception as error:
         text = _unexpected(error)
     if reason == "finished" and not trainer:
@@ -120,6 +125,7 @@ def _train(
     ranks.fit(config)
     clock.end("import")
     device = device_module.choose(replace(config.train, device=ranks.device(config.train)))
+    _refuse_other_device(config, device, past, run_dir)
     ranks.choose(config, device.memory if device.type == "cuda" else None)
     if device.compiled:
         ahead.begin(ahead.compiler)
@@ -171,6 +177,16 @@ def _run(
         trainer[0].warm_up()
         clock.end("compile")
     return trainer[0].run()
+
+
+def _refuse_other_device(config: Config, device: device_module.Device, past: Past, run_dir: Path) -> None:
+    """A graphics card that was lost must not make a CPU of ``train.device`` auto: the run would crawl on unnoticed."""
+    if config.train.device == "auto" and device.type == "cpu" and past.device not in (None, "cpu"):
+        raise RunError(
+            f"this run was trained on {past.device_name}, which is not to be found now; "
+            f"{checkpoint.last_good(run_dir)}; see that the device is well (nvidia-smi), then resume the run, "
+            'or set train.device = "cpu" in its config.toml'
+        )
 
 
 def _start(
@@ -317,7 +333,7 @@ def _out_of_memory(error: BaseException, trainer: list[Trainer]) -> str:
     )
 
 
-def _device(error: BaseException, trainer: list[Trainer]) -> str:
+def _device(error: BaseException, run_dir: Path, trainer: list[Trainer]) -> str:
     """A device that failed under the run. Its errors come late and at any call: a trace would name the wrong one."""
     if not (
         isinstance(error, torch.AcceleratorError)
@@ -325,7 +341,7 @@ def _device(error: BaseException, trainer: list[Trainer]) -> str:
     ):
         return ""
     what, name = str(error).strip().split("\n")[0][:200], trainer[0].device.name if trainer else "the device"
-    good = trainer[0].last_good() if trainer else "no step was trained yet"
+    good = checkpoint.last_good(run_dir, trainer[0].saved if trainer else None)
     return f"{name} failed: {what}; {good}; see that it is well (nvidia-smi), then resume the run"
 
 

@@ -195,8 +195,10 @@ def main(
     """``python -P -m engine sample``: write the continuation to standard output as it is made. Returns 0.
 
     Raises:
-        RunError, ConfigError: as ``load``; a device that is not there.
+        RunError, ConfigError: as ``load``; tokens below 0; a device that is not there.
     """
+    if tokens < 0:
+        raise RunError(f"--tokens must not be below 0, not {tokens}")
     here = device.choose(config.Train(device=device_name, compile="off"))
     model, trained, at = load(run_dir, step, here.device)
     begin = time.perf_counter()

@@ -1,6 +1,7 @@
 """The sections of a configuration: every field with its type, default and one-line help. Torch-free.
 
-The Launch screen and ``gptbench train --help`` show the help. ``engine.config`` resolves files and ``--set`` into them.
+The Launch screen and ``gptbench train --options`` show the help. ``engine.config`` resolves files and ``--set`` into
+them.
 """
 
 from __future__ import annotations

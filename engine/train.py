@@ -298,14 +298,8 @@ class Trainer:
             self.step = p.step
             raise RunError(
                 f"the loss or gradient was not finite in {BAD_STEPS} steps in a row (up to step {p.step}); "
-                f"{self.last_good()}; start again from there with a lower optim.lr"
+                f"{checkpoint.last_good(self.run_dir, self.saved)}; start again from there with a lower optim.lr"
             )
-
-    def last_good(self) -> str:
-        """Which checkpoint a failed run is resumed from, in words."""
-        if self.saved is None:
-            return "no checkpoint was written yet"
-        return f"the last good checkpoint is {checkpoint.FOLDER}/{checkpoint.name_of(self.saved)}"
 
     def _memory(self, now: float) -> int:
         """Bytes in use, looked up at most twice a second: CUDA's statistics take as long as a small step."""

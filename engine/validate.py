@@ -60,8 +60,8 @@ def validate(config: Config) -> None:
         raise ConfigError(f"optim.betas must be two numbers in [0, 1), not {list(o.betas)}")
     if not d.val_paths and not 0 < d.val_fraction < 1:
         raise ConfigError(f"data.val_fraction must be between 0 and 1, not {d.val_fraction}")
-    if t.epochs is not None and t.epochs <= 0:
-        raise ConfigError(f"train.epochs must be above 0, not {t.epochs}")
+    if t.epochs is not None and not 0 < t.epochs <= 1e6:
+        raise ConfigError(f"train.epochs must be above 0, and a million at most, not {t.epochs:g}")
     if s.decay_steps is not None and s.decay_steps <= 0:
         raise ConfigError(f"schedule.decay_steps must be above 0, not {s.decay_steps}")
     if s.kind != "constant" and s.min_lr > o.lr:

@@ -25,8 +25,9 @@ first steps:
   gptbench explain RUN|LOG            why the loss is flat, or that it is not
 """
 
-
 RUN = "a run's directory, its name, or the unique beginning of one"
+RUNS = "runs folder (else $GPTBENCH_RUNS, else ./runs)"
+COMPLETION = "Print a shell's completion script, for example: source <(gptbench completion bash)"
 
 
 class Parser(argparse.ArgumentParser):
@@ -71,13 +72,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="store_true", help="print the version and exit")
-    runs = Parser(add_help=False)
-    runs.add_argument(
-        "--runs", metavar="DIR", default=argparse.SUPPRESS, help="runs folder (else $GPTBENCH_RUNS, else ./runs)"
-    )
-    as_json = Parser(add_help=False)
-    as_json.add_argument("--json", action="store_true", help="answer as JSON")
-    parser.add_argument("--runs", metavar="DIR", default=None, help="runs folder (else $GPTBENCH_RUNS, else ./runs)")
+    parser.add_argument("--runs", metavar="DIR", default=None, help=RUNS)
     parser.add_argument("--data", metavar="PATH", action="append", default=[], help="shards the workbench opens on")
     parser.add_argument("--no-mouse", action="store_true", help="keyboard only: leaves the mouse to the terminal")
     web = parser.add_argument_group("in a browser")
@@ -86,47 +81,69 @@ def build_parser() -> argparse.ArgumentParser:
     web.add_argument("--port", metavar="N", type=int, help="its port (default 8000; 0: a free one)")
     web.add_argument("--token", metavar="T", help="its token (else $GPTBENCH_TOKEN; beyond loopback, else one is made)")
     parser.set_defaults(call="workbench.commands.run:workbench", parser=parser)
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
-
-    def verb(
-        name: str, call: str, help: str, *, json: bool = True, into: argparse._SubParsersAction | None = None
-    ) -> argparse.ArgumentParser:
-        parents = [runs, as_json] if json else [runs]
-        made: argparse.ArgumentParser = (into or verbs).add_parser(name, help=help, description=help, parents=parents)
-        made.set_defaults(call=f"workbench.commands.{call}", parser=made)
-        return made
-
-    demo = verb(
+    verbs = Verbs(parser.add_subparsers(title="verbs", metavar="VERB"))
+    demo = verbs.add(
         "demo", "demo:demo", "the main job on text of this machine: shards, statistics, a run, why, summary", json=False
     )
     demo.add_argument("--plain", action="store_true", help="print progress instead of opening the workbench")
     demo.add_argument(
         "--dir", metavar="DIR", default=None, help="folder for the demo's shards and runs (default ./demo)"
     )
+    _data(verbs)
+    _starting(verbs)
+    _runs(verbs)
+    _model(verbs)
+    _explaining(verbs)
+    completion = verbs.of.add_parser("completion", help="a shell's completion script", description=COMPLETION)
+    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
+    completion.set_defaults(call="workbench.commands.completion:completion", parser=completion)
+    verbs.add("doctor", "doctor:doctor", "terminal, GPU, versions, disk: what would go wrong here")
+    return parser
 
-    data = verbs.add_parser("data", help="look into parquet shards and pack them")
-    data_verbs = data.add_subparsers(title="verbs", metavar="VERB", required=True)
-    stats = verb("stats", "data:stats", "files, rows, tokens and duplicates of shards", into=data_verbs)
+
+class Verbs:
+    """Verbs of the command, or of a verb of it; each takes --runs and, as long as it answers with facts, --json."""
+
+    def __init__(self, of: argparse._SubParsersAction) -> None:
+        self.of = of
+
+    def add(self, name: str, call: str, help: str, *, json: bool = True, run: bool = False) -> argparse.ArgumentParser:
+        """A verb: a function of ``workbench.commands``. With ``run`` it is about one run, its first argument."""
+        made: argparse.ArgumentParser = self.of.add_parser(name, help=help, description=help)
+        made.add_argument("--runs", metavar="DIR", default=argparse.SUPPRESS, help=RUNS)
+        if json:
+            made.add_argument("--json", action="store_true", help="answer as JSON")
+        if run:
+            made.add_argument("target", metavar="RUN", help=RUN)
+        made.set_defaults(call=f"workbench.commands.{call}", parser=made)
+        return made
+
+
+def _data(verbs: Verbs) -> None:
+    text = "look into parquet shards and pack them"
+    group = verbs.of.add_parser("data", help=text, description=text)
+    data = Verbs(group.add_subparsers(title="verbs", metavar="VERB", required=True))
+    stats = data.add("stats", "data:stats", "files, rows, tokens and duplicates of shards")
     stats.add_argument("paths", nargs="+", metavar="PATH", help="parquet files, folders or globs")
     stats.add_argument("--exact", action="store_true", help="count every token instead of estimating from a sample")
-    pack = verb("pack", "data:pack", "tokenise shards into files the engine maps", into=data_verbs)
+    pack = data.add("pack", "data:pack", "tokenise shards into files the engine maps")
     pack.add_argument("paths", nargs="+", metavar="PATH", help="parquet files, folders or globs")
     pack.add_argument("-o", "--output", metavar="DIR", help="folder of the packs (else the cache)")
     pack.add_argument("--encoding", default="gpt2", help="tiktoken encoding (default gpt2)")
     pack.add_argument("--column", default="text", help="column that holds the documents (default text)")
     pack.add_argument("--recipe", metavar="FILE", help="pack only what this recipe keeps, held-out documents apart")
-    sql = verb("sql", "shards:sql", "ask shards as the table docs, read-only", into=data_verbs)
+    sql = data.add("sql", "shards:sql", "ask shards as the table docs, read-only")
     sql.add_argument("paths", nargs="+", metavar="PATH", help="parquet files, folders or globs")
     sql.add_argument("-q", "--query", required=True, metavar="SQL", help="one statement; - reads standard input")
     sql.add_argument("--limit", type=int, default=50, metavar="N", help="rows shown at most (default 50)")
     sql.add_argument("-o", "--output", metavar="FILE", help="write the whole result to a .parquet or .csv file")
-    recipe = verb("recipe", "shards:recipe", "what a recipe would leave of shards", into=data_verbs)
+    recipe = data.add("recipe", "shards:recipe", "what a recipe would leave of shards")
     recipe.add_argument("recipe", metavar="RECIPE", help="TOML file: filters, deduplicate, held_out")
     recipe.add_argument("paths", nargs="+", metavar="PATH", help="parquet files, folders or globs")
     recipe.add_argument("--exact", action="store_true", help="count every token")
     recipe.add_argument("--config", metavar="FILE", help="configuration of the planned run, for its epochs")
     recipe.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one option of it")
-    fetch = verb("fetch", "shards:fetch", "bring shards of a dataset from the Hugging Face hub", into=data_verbs)
+    fetch = data.add("fetch", "shards:fetch", "bring shards of a dataset from the Hugging Face hub")
     fetch.add_argument("dataset", metavar="DATASET", help="for example HuggingFaceFW/fineweb-edu")
     fetch.add_argument("--config", metavar="C", help="the dataset's configuration, for example sample-10BT")
     fetch.add_argument("--split", metavar="S", help="only this split (default train where there is one)")
@@ -134,7 +151,11 @@ def build_parser() -> argparse.ArgumentParser:
     fetch.add_argument("--revision", metavar="R", help="branch, tag or commit (default main)")
     fetch.add_argument("-o", "--output", metavar="DIR", help="folder for the shards (default ./NAME)")
 
-    train = verb("train", "run:train", "start a run of its own, which outlives this terminal; prints its directory")
+
+def _starting(verbs: Verbs) -> None:
+    train = verbs.add(
+        "train", "run:train", "start a run of its own, which outlives this terminal; prints its directory"
+    )
     train.add_argument("--options", action="store_true", help="list every option with its default, and exit")
     train.add_argument("--wait", action="store_true", help="show progress until the run ends")
     train.add_argument("--nodes", metavar="N", type=int, default=1, help="machines, for --print-command (default 1)")
@@ -144,9 +165,9 @@ def build_parser() -> argparse.ArgumentParser:
         help="make the run without starting it; print the torchrun and Slurm lines that start it",
     )
 
-    queue = verb("queue", "queue:show", "runs that wait for a free GPU (without one: for the CPU); lists them")
-    queue_verbs = queue.add_subparsers(title="verbs", metavar="VERB")
-    queued = verb("add", "queue:add", "make a run that starts when a GPU is free", into=queue_verbs)
+    queue = verbs.add("queue", "queue:show", "runs that wait for a free GPU (without one: for the CPU); lists them")
+    queue_verbs = Verbs(queue.add_subparsers(title="verbs", metavar="VERB"))
+    queued = queue_verbs.add("add", "queue:add", "make a run that starts when a GPU is free")
     for planned in (train, queued):
         planned.add_argument(
             "paths", nargs="*", metavar="PATH", help="shards to train on (else data.paths of the configuration)"
@@ -163,28 +184,29 @@ def build_parser() -> argparse.ArgumentParser:
         planned.add_argument(
             "--nproc", metavar="N", type=int, help="processes on this machine, one a GPU (train.processes; default 1)"
         )
-    unqueued = verb("remove", "queue:remove", "take a run out of the queue; its directory stays", into=queue_verbs)
-    unqueued.add_argument("target", metavar="RUN", help=RUN)
-    verb("start", "queue:start", "start the queue's process again, after a stop or a reboot", into=queue_verbs)
-    verb("stop", "queue:stop", "end the queue's process; what runs goes on, what waits stays", into=queue_verbs)
+    queue_verbs.add("remove", "queue:remove", "take a run out of the queue; its directory stays", run=True)
+    queue_verbs.add("start", "queue:start", "start the queue's process again, after a stop or a reboot")
+    queue_verbs.add("stop", "queue:stop", "end the queue's process; what runs goes on, what waits stays")
 
-    verb("runs", "run:runs", "list runs")
-    stop = verb("stop", "run:stop", "end a run's step, write a checkpoint, stop")
-    stop.add_argument("target", metavar="RUN", help=RUN)
-    resume = verb("resume", "run:resume", "go on from a run's newest checkpoint")
-    resume.add_argument("target", metavar="RUN", help=RUN)
+
+def _runs(verbs: Verbs) -> None:
+    verbs.add("runs", "run:runs", "list runs")
+    verbs.add("stop", "run:stop", "end a run's step, write a checkpoint, stop", run=True)
+    resume = verbs.add("resume", "run:resume", "go on from a run's newest checkpoint", run=True)
     resume.add_argument("--wait", action="store_true", help="show progress until the run ends")
 
-    branch = verb("branch", "model:branch", "start a run from a checkpoint of another, with changed options")
-    branch.add_argument("target", metavar="RUN", help=RUN)
+    branch = verbs.add(
+        "branch", "model:branch", "start a run from a checkpoint of another, with changed options", run=True
+    )
     branch.add_argument("--from-step", metavar="N", type=int, required=True, help="step of the checkpoint")
     branch.add_argument("--set", metavar="KEY=VALUE", action="append", default=[], help="one changed option")
     branch.add_argument("--name", help="begin of the new run's name (default: the run's, with the step)")
     branch.add_argument("--no-start", action="store_true", help="make the run without starting it")
     branch.add_argument("--wait", action="store_true", help="show progress until the run ends")
 
-    sample = verb("sample", "model:sample", "write text with a run's model")
-    sample.add_argument("target", metavar="RUN", help=RUN)
+
+def _model(verbs: Verbs) -> None:
+    sample = verbs.add("sample", "model:sample", "write text with a run's model", run=True)
     sample.add_argument("--prompt", metavar="TEXT", default="", help="text that the model goes on from")
     sample.add_argument("--tokens", metavar="N", type=int, default=200, help="tokens, at most (default 200)")
     sample.add_argument("--temperature", type=float, default=0.8, help="0: always the likeliest token (default 0.8)")
@@ -192,19 +214,20 @@ def build_parser() -> argparse.ArgumentParser:
     sample.add_argument("--top-p", metavar="P", type=float, default=1.0, help="from the likeliest that make up P")
     sample.add_argument("--seed", type=int, default=0, help="the same seed writes the same text (default 0)")
     sample.add_argument("--device", default="auto", help="cuda, mps, cpu or auto")
-    hf = verb("hf", "model:hf", "write a run's model as a folder that transformers loads")
-    hf.add_argument("target", metavar="RUN", help=RUN)
+    hf = verbs.add("hf", "model:hf", "write a run's model as a folder that transformers loads", run=True)
     hf.add_argument("-o", "--output", metavar="DIR", required=True, help="folder to write; it must be new or empty")
     for of_checkpoint in (sample, hf):
         of_checkpoint.add_argument("--step", default="newest", help="a checkpoint's step, newest (default) or best")
 
-    import_log = verb("import", "why:import_log", "make a run directory of another trainer's log")
+
+def _explaining(verbs: Verbs) -> None:
+    import_log = verbs.add("import", "why:import_log", "make a run directory of another trainer's log")
     import_log.add_argument(
         "target", metavar="LOG", help="nanoGPT, llm.c, nanochat, Megatron …, TensorBoard, CSV or JSON lines"
     )
     import_log.add_argument("--name", help="begin of the run's name (default: the log's)")
-    explain = verb("explain", "why:explain", "why a run is flat: verdict, causes with evidence, what to do")
-    export = verb("export", "why:export", "the summary of a run: markdown with charts as SVG, or one HTML page")
+    explain = verbs.add("explain", "why:explain", "why a run is flat: verdict, causes with evidence, what to do")
+    export = verbs.add("export", "why:export", "the summary of a run: markdown with charts as SVG, or one HTML page")
     export.add_argument(
         "-o",
         "--output",
@@ -228,10 +251,12 @@ def build_parser() -> argparse.ArgumentParser:
             help="a fact that the log does not say, for example lr=1e-3",
         )
 
-    probe = verb(
-        "probe", "probe:probe", "the short experiment that settles a cause, in a twentieth of the run's compute"
+    probe = verbs.add(
+        "probe",
+        "probe:probe",
+        "the short experiment that settles a cause, in a twentieth of the run's compute",
+        run=True,
     )
-    probe.add_argument("target", metavar="RUN", help=RUN)
     probe.add_argument(
         "cause",
         metavar="CAUSE",
@@ -242,12 +267,6 @@ def build_parser() -> argparse.ArgumentParser:
     probe.add_argument("--again", action="store_true", help="even though it is settled: from the newest checkpoint")
     probe.add_argument("--detach", action="store_true", help="start it and return; the same command follows it later")
     probe.add_argument("--stop", action="store_true", help="end the probe under way; it goes on from there next time")
-
-    completion = verbs.add_parser("completion", help="a shell's completion script", description="Print it; source it.")
-    completion.add_argument("shell", choices=("bash", "zsh", "fish"))
-    completion.set_defaults(call="workbench.commands.completion:completion", parser=completion)
-    verb("doctor", "doctor:doctor", "terminal, GPU, versions, disk: what would go wrong here")
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:

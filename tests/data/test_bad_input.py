@@ -99,3 +99,15 @@ def test_one_long_document_beside_short_ones(tmp_path: Path, write_shard, monkey
         [n for _, n in shingles.smallest_sets(pa.array([long, version], pa.large_string()), verify.KEPT)]
     )
     assert sets.tolist() == [verify.KEPT] * 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, write_shard, count: int) -> None:
+    generator = random.Random(3)
+    for i in range(count):
+        write_shard(f"s/{i}.parquet", [prose(generator, 300) for _ in range(5)])
+    (tmp_path / "cache").touch()
+    with Catalogue([tmp_path / "s"]) as catalogue:
+        found = statistics(catalogue, near="exact", cache=tmp_path / "cache")
+    assert len(found.errors) == count and found.by_file == []
+    assert all(f"{tmp_path / 'cache'}" in e.error and "cannot write sketches" in e.error for e in found.errors)

@@ -24,6 +24,8 @@ from engine.events import EventReader
 
 WORDS = ("the", "of", "a", "token", "step", "loss", "model", "train", "shard", "rate", "batch", "epoch", "weight")
 
+MakeRun = Callable[..., Path]  # what the fixture make_run gives
+
 # The smallest model that GPT-2's encoding allows.
 TINY = {
     "model.n_layer": 1, "model.n_head": 2, "model.n_embd": 16, "model.block_size": 32, "model.vocab_size": 50304,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,10 +12,8 @@ from engine import checkpoint, config
 from engine.__main__ import main
 from engine.errors import RunError
 from engine.schedule import learning_rate
-from tests.engine.conftest import data_of, events_of
+from tests.engine.conftest import MakeRun, data_of, events_of
 from workbench.runs import launch
-
-MakeRun = Callable[..., Path]
 
 
 def steps_of(run: Path) -> dict[int, dict[str, float]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -57,4 +59,13 @@ def test_how_a_model_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:99", "auto", "nonsense", "cuda:x"])
 def test_a_context_is_made_or_not_and_nothing_fails(device: str) -> None:
-    ahead.begin(lambda: ahead.context(device)).join(60)
+    ahead.context(device)  # what it raises in a thread of its own would be lost
+
+
+def test_what_is_begun_ahead_goes_on_beside() -> None:
+    go, done = threading.Event(), threading.Event()
+    thread = ahead.begin(lambda: (go.wait(60), done.set())[1])
+    assert thread.daemon and not done.is_set()
+    go.set()
+    thread.join(60)
+    assert done.is_set()

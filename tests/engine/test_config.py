@@ -59,6 +59,9 @@ def test_an_unknown_key_is_answered_with_the_nearest(key: str, nearest: str) -> 
     [
         ("model.n_layer=x", "model.n_layer must be a whole number"),
         ("model.n_layer=0", "above 0"),
+        ("train.seed=9007199254740992", r"train.seed must be a whole number below 2\^53"),
+        ("train.max_steps=1e300", r"train.max_steps must be a whole number below 2\^53"),
+        ("train.epochs=1e300", "a million at most"),
         ("model.n_head=7", "not divisible"),
         ("model.dropout=1.5", "dropout"),
         ("model.preset=gpt5", "known: "),

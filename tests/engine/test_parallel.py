@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,8 @@ from engine.__main__ import main
 from engine.checkpoint import complete, load
 from engine.errors import RunError
 from engine.parallel import Ranks
-from tests.engine.conftest import data_of, events_of, losses_of, texts_of, write_shard
+from tests.engine.conftest import MakeRun, data_of, events_of, losses_of, texts_of, write_shard
 from workbench.runs import launch
-
-MakeRun = Callable[..., Path]
 
 # One process adds four micro-batches up in one order, two in another: float32 sums differ in their last bits, and what
 # that becomes within 12 steps stays below this (measured: 1.2e-7 relative at most).

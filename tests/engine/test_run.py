@@ -8,7 +8,6 @@ import random
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from engine import config, process
 from engine.checkpoint import complete
 from engine.schedule import learning_rate
 from tests.engine.conftest import (
+    MakeRun,
     data_of,
     events_of,
     forget_the_end,
@@ -31,8 +31,6 @@ from tests.engine.conftest import (
     write_shard,
 )
 from workbench.runs.history import History
-
-MakeRun = Callable[..., Path]
 
 
 def test_a_run_from_beginning_to_end(make_run: MakeRun, shard: Path) -> None:

@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from engine import events, process
 from engine.checkpoint import complete
 from engine.train import Trainer
 from tests.engine.conftest import (
+    MakeRun,
     data_of,
     events_of,
     forget_the_end,
@@ -32,8 +32,6 @@ from tests.engine.conftest import (
     write_shard,
 )
 from workbench.runs.history import History
-
-MakeRun = Callable[..., Path]
 
 
 def fails(run: Path, capfd: pytest.CaptureFixture[str], *texts: str) -> str:

@@ -153,6 +153,7 @@ def test_the_command_streams_the_same_text_for_the_same_seed(
         (["--temperature", "-1"], "temperature of 0 or more"),
         (["--temperature", str(math.nan)], "temperature of 0 or more"),
         (["--top-p", "0"], "top-p"),
+        (["--tokens", "-1"], "--tokens must not be below 0"),
         (["--device", "cuda:9"], "cuda:9"),
     ],
 )

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ from engine.errors import RunError
 from engine.order import TokenStream
 from engine.prepare import prepare
 from engine.train import WAIT, Trainer
-from tests.engine.conftest import data_of, events_of, losses_of, texts_of, write_shard
+from tests.engine.conftest import MakeRun, data_of, events_of, losses_of, texts_of, write_shard
 
-MakeRun = Callable[..., Path]
 SHARDS = 7
 STREAMED = {
     "data__shuffle_window": 2, "train__max_steps": 150, "train__checkpoint_every": 20, "eval__every": 50,

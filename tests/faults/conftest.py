@@ -16,13 +16,11 @@ import pytest
 from engine import process
 from engine.config import resolve
 from tests.counting import Counting, own_folders, verdict
-from tests.engine.conftest import TINY, cache, shard
+from tests.engine.conftest import TINY, MakeRun, cache, shard
 from tests.faults.programs import engine
 from tests.faults.tally import Table, Tally
 
-__all__ = ["cache", "shard"]  # fixtures that pytest finds here
-
-MakeRun = Callable[..., Path]
+__all__ = ["MakeRun", "cache", "shard"]  # fixtures that pytest finds here
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -17,7 +17,7 @@ WANTED = {
     "both terminals of a session gone": 4, "disk full: events": 5, "disk full: checkpoints": 5, "disk full: packs": 5,
     "disk full: sketches": 4, "torn last line of events": 300, "two workbenches and commands on one runs folder": 8,
     "two resumes of one run at once": 5, "the clock jumps": 20, "a recycled pid": 10, "runs folder read-only": 20,
-    "runs folder's mount gone": 15, "a dead GPU": 4, "shards changed under an engine": 15, "huge events.jsonl": 20,
+    "runs folder's mount gone": 15, "a dead GPU": 11, "shards changed under an engine": 15, "huge events.jsonl": 20,
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from tests.faults.programs import GPTBENCH, engine, environment, gptbench
 from tests.faults.test_huge import peak
 from tests.hostile.table import Counted
 from tests.hostile.test_commands import said
+from tests.workbench.folders import make_run as told
 
 __all__ = ["cache", "make_run", "shard"]  # fixtures that pytest finds here
 pytestmark = [pytest.mark.timeout(900), pytest.mark.slow]
@@ -149,6 +150,57 @@ def test_logs_that_would_fill_memory(kind: str, tmp_path: Path, counted: Counted
                 "logs too large", "bounded", harm, (log.name, verb, done.returncode, most >> 20, done.stderr[-300:])
             )
         shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+
+
+def spoil(path: Path, how: str) -> None:
+    """Put there what no program would have written."""
+    path.unlink(missing_ok=True)
+    if how == "huge":
+        path.touch()
+        os.truncate(path, 10 * GIB)
+    elif how == "deep":
+        path.write_text(("a = " if path.suffix == ".toml" else "") + "[" * 1_000_000)
+    elif how == "endless":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+
+
+HARMS = ("huge", "deep", "endless", "pipe")
+
+
+@pytest.mark.parametrize("how", HARMS)
+def test_files_of_a_run_that_are_none(how: str, tmp_path: Path, counted: Counted) -> None:
+    """A run that somebody else put into the folder: in bounded memory and time, and its neighbours are listed."""
+    for name in ("config.toml", "facts.toml", "data.json", "process.json", "diagnosis.json", "note.txt"):
+        root = tmp_path / "runs"
+        told(root, "good", steps=200)
+        spoil(told(root, "other", steps=200) / name, how)
+        for words in (["runs"], ["explain", "other"], ["export", "other"], ["stop", "other"], ["explain", "good"]):
+            done, most = peak([*GPTBENCH, *words, "--runs", str(root)])
+            harm = most > MOST or "Traceback" in done.stderr or "of gptbench itself" in done.stderr
+            harm |= done.returncode not in (0, 1, 2) or done.stderr.count("\n") > 1
+            if words == ["runs"] or "good" in words:
+                harm |= done.returncode != 0 or "good" not in done.stdout + words[-1]
+            counted.add("files of a run", "bounded", harm, (name, how, words, done, most >> 20))
+        shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("how", HARMS[:3])  # an empty pipe is an empty file
+def test_files_that_people_name(how: str, tmp_path: Path, shard: Path, counted: Counted) -> None:
+    """A configuration, a recipe and facts: refused in one line. Facts beside a log that are no file are none."""
+    log, file = tmp_path / "a.csv", tmp_path / "file.toml"
+    log.write_text("step,loss\n1,3\n2,2.9\n3,2.8\n")
+    spoil(file, how)
+    spoil(tmp_path / "a.csv.facts.toml", how)
+    for words in (["train", str(shard), "--config", str(file)], ["data", "recipe", str(file), str(shard)],
+                  ["explain", str(log)], ["import", str(log)]):  # fmt: skip
+        done, most = peak([*GPTBENCH, *words, "--runs", str(tmp_path / "runs")])
+        lines = done.stderr.strip().splitlines()
+        harm = most > MOST
+        if words[-1] != str(log) or how in ("huge", "deep"):
+            harm |= done.returncode not in (1, 2) or len(lines) != 1 or ".toml" not in lines[0]
+        counted.add("files named", "bounded", harm, (how, words, done, most >> 20))
 
 
 def test_nobody_else_reads(tmp_path: Path, shard: Path, counted: Counted) -> None:

@@ -99,7 +99,8 @@ def commands(w: World, engine: bool) -> list[list[str]]:
         ["resume", "broken", *runs], ["resume", w.text("ar"), *runs], ["branch", run, "--from-step", "3", *runs],
         ["probe", run, *runs], ["probe", run, w.text("ar"), *runs],
         ["probe", run, "--stop", *runs], ["stop", "elsewhere", *runs], ["resume", "elsewhere", *runs],
-        ["resume", "changed", "--wait", *runs], [w.text("ar")], [f"--{w.text('ar')}"], ["runs", f"--{w.text('ar')}"],
+        ["resume", "changed", "--wait", *runs], ["resume", "moved", "--wait", *runs],
+        [w.text("ar")], [f"--{w.text('ar')}"], ["runs", f"--{w.text('ar')}"],
     ]  # fmt: skip
     by_hand = []
     if engine:

@@ -110,7 +110,7 @@ def build(base: Path, payload: str) -> World:
     (run / "probes" / "lr_too_high" / "result.json").write_text(json.dumps(settled))
     for name, content in {"current": named("pb"), "engine.log": text("pb")}.items():
         (run / "probes" / name).write_text(content, "utf-8")
-    config = (run / "config.toml").read_text()
+    config = (run / "config.toml").read_text().replace('device = "auto"', 'device = "cpu"')
     paths = f"paths = [{toml('/' + text('cf') + '.parquet')}]\nval_paths = [{toml('/' + text('cf'))}]"
     (run / "config.toml").write_text(re.sub(r"(?m)^paths = .*\n(val_paths = .*)?", lambda _: paths + "\n", config))
     broken = make_run(runs, "broken", steps=20)
@@ -123,6 +123,11 @@ def build(base: Path, payload: str) -> World:
     changed.mkdir()
     (changed / "config.toml").write_text(resolve(overrides={**TINY, "data.paths": [str(shard)]}).to_toml())
     (changed / "data.json").write_bytes((run / "data.json").read_bytes())
+    moved = runs / "moved"  # to a machine without the card that it was trained on
+    moved.mkdir()
+    (moved / "config.toml").write_text(config.replace('device = "cpu"', 'device = "auto"'))
+    start = {"event": "start", "time": NOW, "schema": 1, "device": text("de"), "device_name": text("de")}
+    (moved / "events.jsonl").write_text(json.dumps(start) + "\n")
     queued = runs / "queued"
     queued.mkdir()
     (queued / "config.toml").write_text(config)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from workbench.commands import doctor
+
 GPTBENCH = [sys.executable, "-m", "workbench.cli"]
 
 
@@ -91,3 +93,27 @@ def test_doctor_answers_as_json() -> None:
     assert answer["ok"] is (done.returncode == 0) and {"python", "packages", "device", "encoding"} <= {
         c["what"] for c in answer["checks"]
     }
+
+
+def test_doctor_says_of_a_driver_that_torch_cannot_use_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path)
+    check = doctor._device()
+    assert check["level"] == "warning" and "NVIDIA driver" in check["text"] and "torch" in check["text"]
+    monkeypatch.setattr(doctor, "DRIVER", tmp_path / "none")
+    assert "no GPU" in doctor._device()["text"]
+
+
+@pytest.mark.parametrize("words", [["runs"], ["queue"], ["stop", "x"], ["explain", "x"], ["import", "a.csv"]])
+def test_a_runs_folder_that_is_a_file_is_said_to_be_one(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("step,loss\n1,2.0\n2,1.9\n")
+    done = gptbench("--runs", "a.csv", *words, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and f"{tmp_path / 'a.csv'}: is not a fol" in done.stderr
+
+
+def test_doctor_says_that_folders_are_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GPTBENCH_CACHE", str(tmp_path / "file"))
+    done = gptbench("doctor", "--json", "--runs", tmp_path / "file")
+    levels = {check["what"]: check["level"] for check in json.loads(done.stdout)["checks"]}
+    assert done.returncode == 1 and levels["runs folder"] == levels["packs"] == "error"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine import process
-from tests.workbench.test_cli import gptbench
+from tests.workbench.test_cli import GPTBENCH, gptbench
 from workbench.errors import UserError
 from workbench.runs import launch
 from workbench.runs.follow import Follower
@@ -106,6 +107,26 @@ def test_a_killed_engine_is_dead_and_resumes(shard: Path, tmp_path: Path) -> Non
         follower.poll()
         time.sleep(0.05)
     assert launch.stop(run_dir, wait=60)
+
+
+@pytest.mark.parametrize(
+    ("number", "state", "said"),
+    [(signal.SIGTERM, "stopped", "stopped at step "), (signal.SIGINT, "running", "left running: ")],
+)
+def test_what_a_signal_to_who_waits_does_to_the_run(
+    number: signal.Signals, state: str, said: str, shard: Path, tmp_path: Path
+) -> None:
+    line = [*GPTBENCH, "train", str(shard), *sets("train.max_steps=100000"), "--runs", str(tmp_path), "--wait"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as waiting:
+        assert waiting.stdout
+        run_dir = Path(waiting.stdout.readline().strip())
+        wait_for_step(run_dir, 5)
+        waiting.send_signal(number)
+        _, err = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0 and said in err.splitlines()[-1], err
+    assert list_runs(tmp_path)[0].state == state
+    if state == "stopped":
+        assert list((run_dir / "checkpoints").glob("step-*"))
 
 
 def test_a_run_that_fails_says_why(tmp_path: Path) -> None:

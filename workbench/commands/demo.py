@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from workbench import demo as steps
-from workbench.commands.run import watch
-from workbench.text import plain
+from workbench.commands.run import show, watch
+from workbench.text import plain, quoted
 
 
 def demo(args: argparse.Namespace) -> int:
@@ -18,9 +18,7 @@ def demo(args: argparse.Namespace) -> int:
     if sys.stdin.isatty() and sys.stdout.isatty() and not args.plain:
         from workbench.app import GptbenchApp
 
-        app = GptbenchApp(runs, demo=base)
-        app.run(mouse=not args.no_mouse)
-        return app.return_code or 0
+        show(GptbenchApp(runs, demo=base), args)
     return in_plain_text(base, runs)
 
 
@@ -49,7 +47,8 @@ def in_plain_text(base: Path, runs: Path) -> int:
     _say("4/5  why the loss is where it is")
     print("\n".join(explain_run(run_dir)))
     _say(f"5/5  the summary: {plain(write_summary(run_dir)[0])}")
-    _say(f"look at it in the workbench:  gptbench --runs {plain(runs)}")
+    _say(f"look at it in the workbench:  gptbench --runs {quoted(runs)}")
+    _say(f"the commands above find it with:  export GPTBENCH_RUNS={quoted(runs)}")
     return 0
 
 

@@ -14,19 +14,22 @@ import sys
 from pathlib import Path
 
 from data.packed import default_cache
+from workbench.errors import UserError
 from workbench.runs.store import runs_root
 from workbench.text import plain
 
 PACKAGES = ("gptbench", "torch", "textual", "rich", "pyarrow", "tiktoken", "duckdb", "plotext", "numpy", "safetensors")
 LOW_DISK = 5 * 2**30
+DRIVER = Path("/proc/driver/nvidia/version")
 # Asked in a process of its own: importing torch takes seconds, and a broken driver may take the process with it.
 _PROBE = """
 import json, torch
+built = bool(torch.version.cuda or torch.version.hip)
 cuda = torch.cuda.is_available()
 gpus = [{"name": torch.cuda.get_device_name(i), "memory": torch.cuda.get_device_properties(i).total_memory,
          "bf16": torch.cuda.is_bf16_supported()} for i in range(torch.cuda.device_count() if cuda else 0)]
 mps = torch.backends.mps.is_available()
-print(json.dumps({"mps": mps, "gpus": gpus, "threads": torch.get_num_threads()}))
+print(json.dumps({"built": built, "mps": mps, "gpus": gpus, "threads": torch.get_num_threads()}))
 """
 
 
@@ -38,7 +41,7 @@ def doctor(args: argparse.Namespace) -> int:
         _device(),
         _encoding(),
         *_terminal(),
-        _disk("runs folder", runs_root(args.runs)),
+        _runs_folder(args.runs),
         _disk("packs", default_cache()),
     ]
     broken = [check for check in checks if check["level"] == "error"]
@@ -93,6 +96,13 @@ def _device() -> dict[str, str]:
         )
     if found["mps"]:
         return _check("ok", "device", "Apple GPU (mps)")
+    if DRIVER.exists():
+        why = (
+            "torch cannot use it: python -c 'import torch; torch.cuda.init()' says why"
+            if found["built"]
+            else "this torch is built without CUDA: https://pytorch.org/get-started names the one with it"
+        )
+        return _check("warning", "device", f"there is an NVIDIA driver, but {why}")
     return _check(
         "warning", "device", f"no GPU: runs train on the CPU with {found['threads']} threads, for small models only"
     )
@@ -129,11 +139,18 @@ def _terminal() -> list[dict[str, str]]:
     return checks
 
 
+def _runs_folder(given: str | None) -> dict[str, str]:
+    try:
+        return _disk("runs folder", runs_root(given))
+    except UserError as error:
+        return _check("error", "runs folder", str(error))
+
+
 def _disk(what: str, folder: Path) -> dict[str, str]:
     there = folder
     while not there.exists():
         there = there.parent
-    if not os.access(there, os.W_OK):
+    if not (there.is_dir() and os.access(there, os.W_OK)):
         return _check("error", what, f"{folder} cannot be written: choose another (--runs, $GPTBENCH_CACHE)")
     free = shutil.disk_usage(there).free
     text = f"{folder}, {free / 2**30:.1f} GiB free"

@@ -39,7 +39,7 @@ def branch(args: argparse.Namespace) -> int:
     if not args.no_start:
         launch.start(made)
     answer = {"run": str(made), "branched_from": str(run_dir), "step": args.from_step}
-    print(json.dumps(answer) if args.json else plain(made))
+    print(json.dumps(answer) if args.json else plain(made), flush=True)
     return watch(made) if args.wait and not args.no_start else 0
 
 

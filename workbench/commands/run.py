@@ -6,10 +6,13 @@ import argparse
 import json
 import math
 import os
+import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from engine.config import SECTIONS, Config, fields_of, resolve
 from workbench.errors import UserError
@@ -18,6 +21,9 @@ from workbench.runs.follow import Follower
 from workbench.runs.machine import refuse_if_too_large
 from workbench.runs.store import find_run, list_runs, runs_root
 from workbench.text import plain
+
+if TYPE_CHECKING:
+    from workbench.app import GptbenchApp
 
 STOP_SECONDS = 120.0
 
@@ -32,7 +38,11 @@ def workbench(args: argparse.Namespace) -> int:
         raise UserError("the workbench needs a terminal; `gptbench --help` lists the verbs that do without", 2)
     from workbench.app import GptbenchApp
 
-    app = GptbenchApp(runs_root(args.runs), data_paths=args.data)
+    show(GptbenchApp(runs_root(args.runs), data_paths=args.data), args)
+
+
+def show(app: GptbenchApp, args: argparse.Namespace) -> NoReturn:
+    """Run the workbench on this terminal, and end with it."""
     app.run(mouse=not args.no_mouse)
     # All is saved, and workers end with this process. Python's own end would list on the terminal what of DuckDB's its
     # threads still hold.
@@ -145,17 +155,22 @@ def runs(args: argparse.Namespace) -> int:
 
 
 def watch(run_dir: Path, to: TextIO = sys.stderr, interval: float = 0.5) -> int:
-    """Print a run's evaluations until its process ends; 0 unless it failed. Interrupting leaves the run going."""
+    """Print a run's evaluations until its process ends; 0 unless it failed.
+
+    Interrupting leaves the run going. SIGTERM stops it: a batch system sends that to a job before its time is up, and
+    kills what still runs once this process has ended.
+    """
     follower = Follower(run_dir)
     shown = 0
     try:
-        while True:
-            ended = follower.state() != "running"
-            follower.poll()
-            shown = _print_evals(follower, shown, to)
-            if ended:
-                break
-            time.sleep(interval)
+        with _terminated_together(run_dir):
+            while True:
+                ended = follower.state() != "running"
+                follower.poll()
+                shown = _print_evals(follower, shown, to)
+                if ended:
+                    break
+                time.sleep(interval)
     except KeyboardInterrupt:
         name = plain(run_dir.name)
         print(f"left running: {name}; gptbench stop {name} ends it", file=sys.stderr)
@@ -172,6 +187,24 @@ def watch(run_dir: Path, to: TextIO = sys.stderr, interval: float = 0.5) -> int:
         )
     print(f"{state} at step {follower.history.step}", file=to)
     return 0
+
+
+@contextmanager
+def _terminated_together(run_dir: Path) -> Iterator[None]:
+    asked = False
+
+    def stop(number: int, frame: object) -> None:
+        nonlocal asked
+        if not asked:  # torchrun, asked again while it waits for the engines, would wait no longer
+            asked = True
+            with suppress(UserError, OSError):  # it has ended by itself
+                launch.stop(run_dir)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _print_evals(follower: Follower, shown: int, to: TextIO) -> int:

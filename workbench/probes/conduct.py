@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data.bounded import read_text
 from engine import process
 from workbench.atomic import write_atomically
 from workbench.errors import UserError
@@ -106,7 +107,7 @@ def running(run_dir: Path) -> bool:
 def current(run_dir: Path) -> str | None:
     """The cause of the probe that was started last, or None."""
     try:
-        return (run_dir / FOLDER / "current").read_text(encoding="utf-8").strip() or None
+        return read_text(run_dir / FOLDER / "current").strip() or None
     except (OSError, UnicodeDecodeError):
         return None
 

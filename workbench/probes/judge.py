@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from data.bounded import read_array, read_json
 from engine.events import EventReader, number
 from workbench.plateau.experiment import MARGIN
 from workbench.plateau.interval import Interval
@@ -54,7 +54,7 @@ class Result:
 def read_plan(run_dir: Path, cause: str) -> dict[str, Any] | None:
     """A probe's plan, or None where there is none to be read."""
     try:
-        plan = json.loads((run_dir / FOLDER / cause / PLAN).read_bytes())
+        plan = read_json(run_dir / FOLDER / cause / PLAN)
     except (OSError, ValueError):
         return None
     return plan if isinstance(plan, dict) and plan.get("format") == 1 else None
@@ -120,8 +120,8 @@ def _known(event: dict[str, Any], key: str) -> float:
 
 def _load(path: Path) -> Floats | None:
     try:
-        return np.load(path, allow_pickle=False).astype(np.float64).reshape(-1)
-    except (OSError, ValueError, EOFError):
+        return np.asarray(read_array(path), np.float64).reshape(-1)
+    except (OSError, ValueError):
         return None
 
 
@@ -207,7 +207,7 @@ def _undecided(refutes: float | None, gain: Interval) -> str:
 
 def _judge_measurement(run_dir: Path, plan: dict[str, Any]) -> Result | None:
     try:
-        found = json.loads((run_dir / FOLDER / plan["cause"] / "measured.json").read_bytes())
+        found = read_json(run_dir / FOLDER / plan["cause"] / "measured.json")
     except (OSError, ValueError):
         return None
     losses = {

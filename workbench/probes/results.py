@@ -7,6 +7,7 @@ import json
 import time
 from pathlib import Path
 
+from data.bounded import read_json
 from workbench.atomic import write_atomically
 from workbench.probes.judge import Result, judge
 from workbench.probes.site import FOLDER, RESULT
@@ -32,7 +33,7 @@ def settle(run_dir: Path) -> dict[str, Result]:
 
 def _read(path: Path) -> Result | None:
     try:
-        known = json.loads(path.read_bytes())
+        known = read_json(path)
         known.pop("time", None)
         result = Result(**known)
     except (OSError, ValueError, TypeError, AttributeError):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from data.bounded import read_array, read_json
 from engine.config import Config, load
 from engine.schedule import learning_rate
 from workbench.errors import UserError
@@ -80,13 +78,13 @@ def visit(run_dir: Path) -> Site:
         if "://" not in path and not Path(path).exists():
             raise NoProbe(f"{path}: this shard of {name} is gone: put it back, a probe trains on the run's own data")
     try:
-        data = json.loads((run_dir / "data.json").read_bytes())
+        data = read_json(run_dir / "data.json")
     except (OSError, ValueError):
         data = {}
     try:
-        counts = np.load(run_dir / "evals" / "heldout-tokens.npy", allow_pickle=False)
+        counts = read_array(run_dir / "evals" / "heldout-tokens.npy")
         evaluated = tuple(int(n) for n in counts.reshape(-1))
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError):
         evaluated = ()
     return Site(run_dir, config, checkpoints, data if isinstance(data, dict) else {}, evaluated)
 
@@ -102,7 +100,7 @@ def _folders(run_dir: Path) -> list[Path]:
 def _read(path: Path) -> Kept | None:
     """What ``state.json`` says of a checkpoint; None for one that is not whole."""
     try:
-        state = json.loads((path / "state.json").read_bytes())
+        state = read_json(path / "state.json")
         for name, stated in state["files"].items():
             if (path / name).stat().st_size != stated["bytes"]:
                 return None

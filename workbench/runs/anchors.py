@@ -15,6 +15,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from data.bounded import read_bytes
 from engine import config
 from workbench.runs.facts import Facts, facts_of_run
 from workbench.runs.follow import read_whole
@@ -81,7 +82,7 @@ def _judged_on(folder: Path) -> bytes | None:
 
 @functools.lru_cache(maxsize=8192)
 def _hash(documents: Path, tokens: Path, *changed: int) -> bytes:
-    return hashlib.blake2b(documents.read_bytes() + tokens.read_bytes(), digest_size=16).digest()
+    return hashlib.blake2b(read_bytes(documents) + read_bytes(tokens), digest_size=16).digest()
 
 
 @functools.lru_cache(maxsize=1024)

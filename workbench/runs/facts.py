@@ -11,12 +11,12 @@ import contextlib
 import json
 import math
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from data import bounded
 from engine import config
 from engine.events import number
 from workbench.errors import UserError
@@ -185,10 +185,10 @@ def read_toml(path: Path, source: str | None = None) -> tuple[dict[str, Fact], d
         UserError: unreadable, not TOML, an unknown key, or a value of the wrong kind.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = bounded.read_toml(path)
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as facts: {error}") from None
-    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting beyond sense
+    except ValueError as error:
         raise UserError(f"{path}: not valid TOML: {error}") from None
     log = tree.pop("log", {})
     nested = tree.pop("facts", {})
@@ -309,7 +309,7 @@ def _from_config(facts: Facts, c: config.Config) -> None:
 
 def _from_data(facts: Facts, path: Path) -> None:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = bounded.read_json(path)
     except (OSError, ValueError):
         return
     if not isinstance(data, dict):

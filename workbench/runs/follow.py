@@ -6,6 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
+from data.bounded import opened
 from engine.events import EventReader
 from workbench import memory
 from workbench.runs import cached, facts
@@ -123,11 +124,11 @@ class Follower:
     def log_tail(self, lines: int = 200) -> list[str]:
         """The last lines of the engine's output, undecodable bytes replaced; the caller escapes them."""
         try:
-            with (self.run_dir / LOG_NAME).open("rb") as file:
+            with opened(self.run_dir / LOG_NAME) as file:
                 size = os.fstat(file.fileno()).st_size
                 file.seek(max(0, size - _LOG_TAIL))
-                return file.read().decode("utf-8", "replace").splitlines()[-lines:]
-        except FileNotFoundError:
+                return file.read(_LOG_TAIL).decode("utf-8", "replace").splitlines()[-lines:]
+        except OSError:  # there is none, or something else lies in its place
             return []
 
 

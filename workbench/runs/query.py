@@ -8,12 +8,12 @@ that may be left short: ``lr`` for ``optim.lr``.)
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from data.bounded import read_toml
 from engine.config import SECTIONS, fields_of, suggest
 from workbench.errors import UserError
 from workbench.runs.store import RunSummary
@@ -138,7 +138,7 @@ def configuration(run_dir: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=20_000)
 def _read_toml(path: Path, modified: int) -> dict[str, Any]:
-    return tomllib.loads(path.read_text(encoding="utf-8"))
+    return read_toml(path)
 
 
 def _always(run: RunSummary) -> bool:

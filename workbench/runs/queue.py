@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from data.bounded import read_json
 from engine import process
 from engine.config import Config, ConfigError, load
 from workbench.atomic import write_atomically
@@ -53,7 +54,7 @@ def read(root: Path) -> Queue:
     """
     path = root / FOLDER / FILE_NAME
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = read_json(path)
         waiting, refused = value["waiting"], value.get("refused", {})
         names = [name for name in waiting if isinstance(name, str) and name == Path(name).name]
         return Queue(names, {str(name): str(why) for name, why in refused.items()})

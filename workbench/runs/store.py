@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
+import stat
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from data.bounded import read_json
 from engine import events, process
 from engine.config import suggest
 from workbench.errors import UserError
@@ -52,13 +53,20 @@ class RunSummary:
 
 
 def runs_root(given: str | Path | None = None) -> Path:
-    """The runs folder: the given one, else $GPTBENCH_RUNS, else ./runs. It need not exist yet."""
-    return Path(given or os.environ.get("GPTBENCH_RUNS") or "runs").expanduser().resolve()
+    """The runs folder: the given one, else $GPTBENCH_RUNS, else ./runs. It need not exist yet.
+
+    Raises:
+        UserError: there is something of that name that is no folder.
+    """
+    root = Path(given or os.environ.get("GPTBENCH_RUNS") or "runs").expanduser().resolve()
+    if root.exists() and not root.is_dir():
+        raise UserError(f"{root}: is not a folder, runs cannot lie in it; choose another with --runs", 2)
+    return root
 
 
 def is_run(folder: Path) -> bool:
     """Whether a folder is a run directory."""
-    return (folder / "config.toml").is_file() or (folder / "facts.toml").is_file()
+    return stamp_of(str(folder)) is not None
 
 
 def list_runs(root: Path, patience: float = _PATIENCE) -> list[RunSummary]:
@@ -102,8 +110,10 @@ def stamp_of(folder: str) -> Stamp | None:
     sizes = []
     for file in _WATCHED:
         try:
-            stat = os.stat(f"{folder}/{file}")  # noqa: PTH116 (a thousand runs, often)
-            sizes.append((stat.st_size, stat.st_mtime_ns))
+            found = os.stat(f"{folder}/{file}")  # noqa: PTH116 (a thousand runs, often)
+            if not stat.S_ISREG(found.st_mode):  # to open a pipe would take for ever
+                return None
+            sizes.append((found.st_size, found.st_mtime_ns))
         except OSError:
             sizes.append((-1, 0))
     return tuple(sizes) if max(sizes[0][0], sizes[1][0]) >= 0 else None
@@ -127,6 +137,8 @@ def find_run(root: Path, text: str) -> Path:
         return root / (named or found)[0]
     if found:
         raise UserError(f"{text!r} is the beginning of {len(found)} runs: {', '.join(found[:4])} …: write one in full")
+    if not names:
+        raise UserError(f"no run {text!r} in {root}, nor any other; --runs DIR or $GPTBENCH_RUNS names another folder")
     near = suggest(text, names)
     raise UserError(
         f"no run {text!r} in {root}"
@@ -191,7 +203,8 @@ def _summarise(run_dir: Path, deadline: float) -> RunSummary:
 def read_note(run_dir: Path) -> str:
     """What a person noted of a run, "" if nothing."""
     try:
-        return (run_dir / NOTE_NAME).read_text(encoding="utf-8", errors="replace").strip()[:500]
+        with (run_dir / NOTE_NAME).open("rb") as file:
+            return file.read(_HEAD).decode("utf-8", "replace").strip()[:500]
     except OSError:
         return ""
 
@@ -199,7 +212,7 @@ def read_note(run_dir: Path) -> str:
 def read_verdict(run_dir: Path) -> str | None:
     """The verdict of ``diagnosis.json``, or None where there is none."""
     try:
-        verdict = json.loads((run_dir / "diagnosis.json").read_text(encoding="utf-8")).get("verdict")
+        verdict = read_json(run_dir / "diagnosis.json").get("verdict")
     except (OSError, ValueError, AttributeError):
         return None
     return verdict if isinstance(verdict, str) else None

@@ -13,22 +13,11 @@ from textual.widgets import Static
 
 from engine.config import Config
 from workbench.screens.base import WorkbenchScreen
+from workbench.screens.job import Step
 from workbench.widgets.progress import Progress
 
 Way = Literal["start", "queue", "lines"]
 _NODES = "How many machines? One gives the line for this one; more, those of torchrun and Slurm"
-
-
-@dataclass
-class Starting(Message):
-    """How far the start is that ``cancel`` ends: a recipe is resolved first."""
-
-    cancel: threading.Event
-    stage: str
-    fraction: float
-
-    def can_replace(self, message: Message) -> bool:
-        return isinstance(message, Starting) and message.cancel is self.cancel
 
 
 @dataclass
@@ -94,8 +83,8 @@ class StartKeys(WorkbenchScreen):
             self._starting, self._progress = threading.Event(), Progress()
             self._start(*planned, way, nodes, self._starting)
 
-    @on(Starting)
-    def _step(self, message: Starting) -> None:
+    @on(Step)
+    def _step(self, message: Step) -> None:
         if message.cancel is self._starting:
             self._progress.tell(message.stage, message.fraction)
             line = self.query_one("#starting", Static)
@@ -132,7 +121,7 @@ class StartKeys(WorkbenchScreen):
         from workbench.runs.machine import refuse_if_too_large
 
         def resolving(stage: str, fraction: float) -> None:
-            self.post_message(Starting(cancel, stage, fraction))
+            self.post_message(Step(cancel, stage, fraction))
 
         root = self.bench.runs_root
         try:
