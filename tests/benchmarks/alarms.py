@@ -55,7 +55,7 @@ def suite() -> Iterator[Said]:
         name, last = line["plant"]["name"], max(e["step"] for e in line["events"] if "step" in e)
         for cut in CUTS:
             kept = [e for e in line["events"] if e.get("step", 0) <= cut * last]
-            bare = History.of(score._log_line(e) for e in kept if e["event"] in score.LOG_ONLY)
+            bare = History.of(score.log_line(e) for e in kept if e["event"] in score.LOG_ONLY)
             facts = Facts()
             derive(facts, bare)
             yield _said(name, cut, False, diagnose(bare, facts))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from data.bounded import read_array
 from workbench.runs.history import Columns, FloatArray, History
 
 MAX_POINTS = 20_000  # of the training loss; more are averaged in blocks
@@ -130,8 +131,8 @@ def weighted_mean(values: NDArray[np.float64], weights: NDArray[np.float64] | No
 
 def _load(path: Path) -> NDArray[np.float64] | None:
     try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        loaded = read_array(path)
+    except (OSError, ValueError):
         return None
     if not isinstance(loaded, np.ndarray) or loaded.ndim != 1 or loaded.dtype.kind not in "fiu":
         return None

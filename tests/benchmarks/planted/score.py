@@ -59,7 +59,7 @@ class Scored:
 def explained(line: dict[str, Any], run_dir: Path, hidden: bool, truth: float | None) -> Scored:
     """The explainer's answer; ``hidden``: it sees a log of steps, losses, rates and gradient norms, and no more."""
     if hidden:
-        history = History.of(_log_line(e) for e in line["events"] if e["event"] in LOG_ONLY)
+        history = History.of(log_line(e) for e in line["events"] if e["event"] in LOG_ONLY)
         facts = Facts()
         derive(facts, history)
         d = diagnose(history, facts)
@@ -95,7 +95,7 @@ def as_log(line: dict[str, Any], run_dir: Path) -> Scored:
     return Scored(line["plant"]["name"], tuple(line["plant"]["causes"]), ranked)
 
 
-def _log_line(event: dict[str, Any]) -> dict[str, Any]:
+def log_line(event: dict[str, Any]) -> dict[str, Any]:
     return {"event": event["event"]} | {k: event[k] for k in LOG_ONLY[event["event"]] if k in event}
 
 
