@@ -36,6 +36,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(verdict.why, 4.0))
     tail = s.norm_tail is not None and s.norm_tail > 10
     rose = rises_together(e)
+    thrown = e.facts.number("grad_clip") == 0 and e.signals.hot and _abrupt(e)
     if len(s.spikes) >= 3:
         text = f"{len(s.spikes)} of {s.steps} steps spike, by up to {s.largest:.2f} nats, last at step {s.spikes[-1]}"
         weight = 2.5 if s.largest > 0.5 else 1.0
@@ -43,7 +44,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     elif s.steps >= 50 and not (s.lost or rose or e.noise.restless) and s.blown_up <= 0 and verdict.name != DIVERGING:
         text = f"{len(s.spikes)} spikes in {s.steps} steps: the training loss is smooth"
         # A rate at which nothing is learnt makes no spikes: there the gradients tell.
-        findings.append(Finding(text, -1.0 if tail else -3.0, {"spikes": len(s.spikes), "steps": s.steps}))
+        findings.append(Finding(text, -1.0 if tail or thrown else -3.0, {"spikes": len(s.spikes), "steps": s.steps}))
     elif s.steps < 50 and not e.noise.restless:
         missing.append("a training loss at each step: spikes between evaluations cannot be seen")
     if e.noise.restless and e.noise.jitter is not None and e.noise.over_documents is not None:
@@ -71,7 +72,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     if clip == 0:
         findings.append(Finding("gradients are not clipped", 1.5 if tail else 0.7, {"grad_clip": 0.0}))
         if e.signals.hot and _abrupt(e):
-            findings.append(Finding("nor is so high a rate warmed up to", 1.0))
+            text = "nor is so high a rate warmed up to: what its first steps break stays broken"
+            findings.append(Finding(text, 3.0 if thrown else 1.0))
     elif clip is not None and s.clipped is not None and s.clipped > 0.5:
         text = f"{s.clipped:.0%} of the steps are clipped at {clip:g}"
         findings.append(Finding(text, 0.3, {"clipped": s.clipped, "grad_clip": clip}))
@@ -80,7 +82,7 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     else:
         missing.append("grad_clip: whether gradients are clipped is unknown")
     seen = e.noise.restless or s.lost >= 3 or s.blown_up > 0 or verdict.name == DIVERGING
-    wild = tail and clip == 0 and e.signals.hot
+    wild = (tail and clip == 0 and e.signals.hot) or thrown
     concern = 0.9 if (seen or wild) and not waves else 0.0
     lr = e.facts.number("lr")
     sets: dict[str, object] = {"optim.grad_clip": 1.0}
@@ -94,7 +96,10 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
 def _abrupt(e: Evidence) -> bool:
     """Whether the warm-up takes less than a hundredth of the plan."""
     warmup, planned = e.facts.number("warmup_steps"), e.facts.number("max_steps")
-    return warmup is not None and planned is not None and warmup < 0.01 * planned
+    if warmup is not None and planned is not None:
+        return warmup < 0.01 * planned
+    lr = e.rate  # of a log, the first rates tell
+    return warmup is None and lr is not None and lr.steps[0] <= max(5, 0.02 * e.step) and lr.values[0] > 0.9 * lr.peak
 
 
 def rises_together(e: Evidence) -> str:
