@@ -46,7 +46,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     elif error is None:
         missing.append("documents of both evaluations: the error of the two levels is unknown")
         once = e.epochs is not None and e.epochs <= ONCE
-        shifted = once and gap.now > (0.4 if gap.from_the_first else WIDE)
+        # What is noise of an evaluation stands in the gap as in its growth.
+        shifted = once and gap.now > max(0.4 if gap.from_the_first else WIDE, 4 * gap.se)
         weight = 3.0 if shifted else 1.0 if gap.then > 0.2 and abs(gap.growth) < 0.3 * gap.then else -0.5
         text = f"the gap to the training side was {gap.then:+.3f} at step {gap.since:.0f} and is {gap.now:+.3f} now"
         findings.append(Finding(text, weight, {"then": gap.then, "gap": gap.now}))
