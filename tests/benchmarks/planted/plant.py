@@ -77,14 +77,20 @@ def options(plant: Plant, base: Base) -> dict[str, Any]:
     return {**common, **base.sets, **plant.sets}
 
 
-def healthy(b: Base) -> Iterator[Plant]:
-    """The runs of a base that nothing is wrong with, whole and cut midway."""
+def seeds(b: Base) -> Iterator[Plant]:
+    """The plain run of a base with three seeds, whole and cut midway; the first is the one that others vary."""
     plain = Plant(f"{b.name}-healthy-1", (), "", 0, b.name, b.split, seconds=b.seconds)
     yield plain
     for seed in (2, 3):
         yield replace(plain, name=f"{b.name}-healthy-{seed}", seed=seed)
     for seed, share in ((1, 0.45), (2, 0.6), (3, 0.75)):
         yield replace(plain, name=f"{b.name}-midway-{seed}", of=f"{b.name}-healthy-{seed}", cut=share, seed=seed)
+
+
+def healthy(b: Base) -> Iterator[Plant]:
+    """The runs of a base that nothing is wrong with."""
+    plain, *others = seeds(b)
+    yield from (plain, *others)
     yield replace(plain, name=f"{b.name}-noisy-evaluation", sets={"eval.documents": 8, "eval.seen": 8}, seed=4)
     epochs = 2.5 if b.split == DEV else 3.5
     yield replace(plain, name=f"{b.name}-few-epochs", corpus=f"epochs-{epochs}", dose=epochs, seed=5)

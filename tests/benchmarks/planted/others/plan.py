@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.benchmarks.planted.plant import DEV, HELDOUT, Base, Plant
+from tests.benchmarks.planted.plant import DEV, HELDOUT, Base, Plant, seeds
 
 SUBSET = "others"
 ENCODINGS = {
@@ -100,12 +100,8 @@ def _plant(b: Base, name: str, causes: tuple[str, ...], dose: float, **more: Any
 
 
 def _healthy(b: Base, noisy: dict[str, Any], epochs: float) -> Iterator[Plant]:
-    plain = Plant(f"{b.name}-healthy-1", (), "", 0, b.name, b.split, seconds=b.seconds)
-    yield plain
-    for seed in (2, 3):
-        yield replace(plain, name=f"{b.name}-healthy-{seed}", seed=seed)
-    for seed, share in ((1, 0.45), (2, 0.6), (3, 0.75)):
-        yield replace(plain, name=f"{b.name}-midway-{seed}", of=f"{b.name}-healthy-{seed}", cut=share, seed=seed)
+    plain, *others = seeds(b)
+    yield from (plain, *others)
     yield replace(plain, name=f"{b.name}-noisy-evaluation", sets=noisy, seed=4)
     yield replace(plain, name=f"{b.name}-few-epochs", corpus=f"epochs-{epochs}", dose=epochs, seed=5)
 
