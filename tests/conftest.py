@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from pathlib import Path
 
@@ -12,6 +13,10 @@ from hypothesis import HealthCheck, settings
 # The machine may be busy: how long an example takes says nothing about the code.
 settings.register_profile("gptbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("gptbench")
+
+# A shell's background job ignores Ctrl-C, and so would all that it starts: who is started here must hear it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REPO = Path(__file__).resolve().parent.parent
 
