@@ -47,9 +47,9 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
     learnt = e.gap is not None and e.gap.grows and e.gap.growth > 0.3
     # So far apart nothing else drives them: a few epochs and another pace of learning make some tenths of a nat.
     far = e.gap is not None and e.gap.growth > max(APART, 5 * e.gap.se) and not e.gap.from_the_first
-    concern = 0.85 if (learnt and epochs is not None and epochs > 8) or (far and epochs is None) else 0.0
-    if far and epochs is None and e.gap is not None and e.gap.growth > 2 * APART:
-        concern = 0.95
+    seen = learnt and epochs > 8 if epochs is not None else far
+    surely = epochs is None and e.gap is not None and e.gap.growth > 2 * APART
+    concern = 0.0 if not seen else 0.95 if surely else 0.85
     return Assessment(findings, fix + ".", Action("data"), _gain(e), missing, concern)
 
 

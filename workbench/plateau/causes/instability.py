@@ -36,7 +36,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(verdict.why, 4.0))
     tail = s.norm_tail is not None and s.norm_tail > 10
     rose = rises_together(e)
-    thrown = e.facts.number("grad_clip") == 0 and e.signals.hot and _abrupt(e)
+    clip = e.facts.number("grad_clip")
+    thrown = clip == 0 and e.signals.hot and _abrupt(e)
     if len(s.spikes) >= 3:
         text = f"{len(s.spikes)} of {s.steps} steps spike, by up to {s.largest:.2f} nats, last at step {s.spikes[-1]}"
         weight = 2.5 if s.largest > 0.5 else 1.0
@@ -62,7 +63,6 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding("the training loss comes and goes in long waves, as with the data it reads", -6.0))
     if e.signals.dead or dead_gradients.same_for_all(e) is not None:
         findings.append(Finding("the gradients are gone: nothing moves any more", -6.0))
-    clip = e.facts.number("grad_clip")
     if tail and s.norm_tail is not None:
         text = f"the largest hundredth of gradient norms exceeds {s.norm_tail:.0f}× the median"
         findings.append(Finding(text, 1.5, {"norm_tail": s.norm_tail}))
@@ -71,9 +71,8 @@ def assess(e: Evidence, verdict: Verdict) -> Assessment:
         findings.append(Finding(text, -0.5, {"norm_tail": s.norm_tail}))
     if clip == 0:
         findings.append(Finding("gradients are not clipped", 1.5 if tail else 0.7, {"grad_clip": 0.0}))
-        if e.signals.hot and _abrupt(e):
-            text = "nor is so high a rate warmed up to: what its first steps break stays broken"
-            findings.append(Finding(text, 3.0 if thrown else 1.0))
+        if thrown:
+            findings.append(Finding("nor is so high a rate warmed up to: what its first steps break stays broken", 3.0))
     elif clip is not None and s.clipped is not None and s.clipped > 0.5:
         text = f"{s.clipped:.0%} of the steps are clipped at {clip:g}"
         findings.append(Finding(text, 0.3, {"clipped": s.clipped, "grad_clip": clip}))
