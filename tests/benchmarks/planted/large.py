@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from tests.benchmarks.planted.plant import DEV, HELDOUT, Base, Plant, healthy, shape_of
+from tests.benchmarks.planted.plant import DEV, HELDOUT, Base, Doses, Plant, healthy, shape_of
 
 # Rotary positions: with learned ones the seeds of runs this short leave the unigram plateau at different moments.
 # Two micro-batches a step, so that the gradient noise scale is measured every sixteenth.
@@ -25,15 +25,9 @@ LONG = 1.5  # steps of the runs that stay at a high rate, in those of the base
 
 
 @dataclass(frozen=True)
-class _Doses:
-    """What is planted on one base; pairs are a first and a second dose."""
+class _Doses(Doses):
+    """What else is planted on one base."""
 
-    epochs: tuple[float, float]
-    copies: float
-    early: tuple[float, float]  # share of the run at which the decay ends
-    high: tuple[float, float]  # times the base's rate
-    low: tuple[float, float]  # parts of it
-    dropout: tuple[float, float]
     scrambled: str
     offset: int  # tokens between input and target; one is right
     unstable: float

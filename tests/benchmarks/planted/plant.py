@@ -59,6 +59,18 @@ class Base:
         return self.steps * self.tokens_per_step
 
 
+@dataclass(frozen=True)
+class Doses:
+    """What is planted on one base; pairs are a first and a second dose."""
+
+    epochs: tuple[float, float]
+    copies: float
+    early: tuple[float, float]  # share of the run at which the decay ends
+    high: tuple[float, float]  # times the base's rate
+    low: tuple[float, float]  # parts of it
+    dropout: tuple[float, float]
+
+
 def shape_of(layers: int, width: int, heads: int, block: int, micro: int) -> dict[str, Any]:
     """Options of a model of that shape, with so many sequences a micro-batch."""
     return {

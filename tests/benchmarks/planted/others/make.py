@@ -106,10 +106,9 @@ def _start(p: Plant, nanogpt: Path, work: Path, told: list[dict[str, Any]], tiny
         (folder / "options.json").write_text(json.dumps(options))
         command = [sys.executable, str(HERE / "hf.py"), str(folder / "options.json"), str(folder)]
     else:
-        options |= {"out_dir": "out", "dataset": "web"}
+        options |= {"out_dir": "out"}
         if tiny:
             options |= {"device": "cpu", "dtype": "float32"}
-        options = {k: v for k, v in options.items() if k != "dataset"}
         command = [sys.executable, str(HERE / "nanogpt.py"), str(nanogpt.absolute()), str(1336 + p.seed), p.fault,
                    f"--dataset={data}", *(f"--{k}={v}" for k, v in options.items())]  # fmt: skip
     with (folder / "log").open("wb") as log, (folder / "errors").open("wb") as errors:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.benchmarks.planted.plant import DEV, HELDOUT, Base, Plant, seeds
+from tests.benchmarks.planted.plant import DEV, HELDOUT, Base, Doses, Plant, seeds
 
 SUBSET = "others"
 ENCODINGS = {
@@ -38,15 +38,9 @@ BASES = (
 
 
 @dataclass(frozen=True)
-class Doses:
-    """What is planted on one base; pairs are a first and a second dose."""
+class _Doses(Doses):
+    """What else is planted on one base."""
 
-    epochs: tuple[float, float]
-    copies: float
-    early: tuple[float, float]  # share of the run at which the decay ends
-    high: tuple[float, float]  # times the base's rate
-    low: tuple[float, float]  # parts of it
-    dropout: tuple[float, float]
     broken: tuple[str, ...]  # corpora
     fault: str
     dead: float
@@ -60,13 +54,13 @@ class Doses:
 
 
 DOSES = {
-    "nano12": Doses((30.0, 12.0), 24.0, (0.2, 0.4), (15.0, 40.0), (15.0, 50.0), (0.5, 0.3), ("scrambled", "unigram"),
+    "nano12": _Doses((30.0, 12.0), 24.0, (0.2, 0.4), (15.0, 40.0), (15.0, 50.0), (0.5, 0.3), ("scrambled", "unigram"),
                     "identity", 0.4, 20.0, 2.5, "prose", 1500, (1, 256, 2.0), 24, (1, 16)),
-    "nano26": Doses((45.0, 18.0), 36.0, (0.28, 0.5), (25.0, 60.0), (25.0, 80.0), (0.4, 0.6),
+    "nano26": _Doses((45.0, 18.0), 36.0, (0.28, 0.5), (25.0, 60.0), (25.0, 80.0), (0.4, 0.6),
                     ("scrambled-within", "zeros"), "offset-3", 0.55, 30.0, 6.0, "standards", 1000, (1, 128, 8.0), 16,
                     (2, 24)),
     # Made after the first scoring of the two above; a rate still high is one that suits, never annealed.
-    "nano0": Doses((34.0, 22.0), 30.0, (0.24, 0.33), (20.0, 45.0), (20.0, 60.0), (0.45, 0.35), ("scrambled",), "",
+    "nano0": _Doses((34.0, 22.0), 30.0, (0.24, 0.33), (20.0, 45.0), (20.0, 60.0), (0.45, 0.35), ("scrambled",), "",
                    0.48, 30.0, 2.0, "prose", 1200, (1, 32, 6.0), 20, (1, 12)),
 }  # fmt: skip
 
@@ -106,7 +100,7 @@ def _healthy(b: Base, noisy: dict[str, Any], epochs: float) -> Iterator[Plant]:
     yield replace(plain, name=f"{b.name}-few-epochs", corpus=f"epochs-{epochs}", dose=epochs, seed=5)
 
 
-def _nanogpt(b: Base, d: Doses) -> Iterator[Plant]:
+def _nanogpt(b: Base, d: _Doses) -> Iterator[Plant]:
     steps = b.steps
 
     def rate(times: float) -> dict[str, Any]:

@@ -98,8 +98,9 @@ def main(split: str, base: str = "", records: Path = record.RECORDED) -> None:
                 single = twin is not None and len(line["plant"]["causes"]) == 1
                 truth = labels.final(line) - labels.final(twin) if single and twin is not None else None
                 by[view].append(scored(line, Path(folder), view, truth))
-        by["threshold rules"] = [score.threshold_rules(_with_steps(v, Path(folder))) for v in chosen]
-        by["flat means overfit"] = [score.flat_means_overfit(_with_steps(v, Path(folder))) for v in chosen]
+        stepped = [_with_steps(v, Path(folder)) for v in chosen]
+        by["threshold rules"] = [score.threshold_rules(v) for v in stepped]
+        by["flat means overfit"] = [score.flat_means_overfit(v) for v in stepped]
     for view in (TOLD, PRINTED):
         for s in by[view]:
             if (s.causes and not s.hit(1)) or (not s.causes and s.named):
